@@ -1,0 +1,8 @@
+"""Generator kernels: what one stamp is.
+
+Pure functions of arrays and one manifest row. No Spark, no S3, no global state, no clock.
+"""
+
+from dhs_gen.utils import from_surface_brightness, stream, to_surface_brightness
+
+__all__ = ["from_surface_brightness", "stream", "to_surface_brightness"]

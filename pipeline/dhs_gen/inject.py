@@ -1,0 +1,271 @@
+"""One stamp: cut it from the host, render the arc, add it with its noise, measure.
+
+Positives and controls pass through the same lines in the same order; the only difference is the arc.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhs_gen.lensing.rays import Accuracy
+from dhs_gen.lensing.render import LensedSource, StampGrid, draw, lens_source
+from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.metrics import ArcSnr, arc_snr, good_pixels
+from dhs_gen.noise import add_arc_variance, arc_shot_noise
+from dhs_gen.psf import Psf, PsfError, moffat_for_psfsize
+from dhs_gen.stamps import encode_stamp
+from dhs_gen.status import Status
+from dhs_gen.streams import stream
+from dhs_gen.task import HostCutout, Task, TaskFailed
+
+
+@dataclass(frozen=True)
+class InjectionSettings:
+    """What is the same for every stamp of a run.
+
+    Parameters
+    ----------
+    pixscale_arcsec, kernel_size_pix
+        Pixel scale of the survey and side of the PSF kernels (odd).
+    moffat_beta, electrons_per_nmgy_per_exposure
+        Per band.
+    bad_mask
+        MASKBITS value of which any set bit makes a pixel bad.
+    layers
+        Optional layers of the stamp: "invvar", "arc", "maskbits".
+    accuracy
+        Of the renderer.
+    """
+
+    pixscale_arcsec: float
+    kernel_size_pix: int
+    moffat_beta: Mapping[str, float]
+    electrons_per_nmgy_per_exposure: Mapping[str, float]
+    bad_mask: int
+    layers: tuple[str, ...]
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, eq=False)
+class BandResult:
+    """One band of a finished stamp; images are (size, size), float32, nanomaggy/pix."""
+
+    image: NDArray[np.float32]
+    invvar: NDArray[np.float32]
+    arc: NDArray[np.float32]
+    psf: Psf
+    g_eff: float
+    unlensed_flux_nmgy: float | None
+    lensed_flux_nmgy: float | None
+    off_stamp_frac: float | None
+    theta_e_over_fwhm: float | None
+    snr: ArcSnr
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """A finished stamp with everything that was measured on it."""
+
+    bands: Mapping[str, BandResult]
+    maskbits: NDArray[np.int32] | None
+    corner_xy_pix: tuple[int, int]
+    lens_xy_pix: tuple[float, float]
+    magnification: float | None
+    bad_pixel_frac: float | None
+
+    def encode(self, layers: tuple[str, ...]) -> bytes:
+        """NPZ bytes with the images and the chosen layers."""
+        arrays: dict[str, NDArray[np.generic]] = {f"image_{b}": r.image for b, r in self.bands.items()}
+        if "invvar" in layers:
+            arrays |= {f"invvar_{b}": r.invvar for b, r in self.bands.items()}
+        if "arc" in layers:
+            arrays |= {f"arc_{b}": r.arc for b, r in self.bands.items()}
+        if "maskbits" in layers and self.maskbits is not None:
+            arrays["maskbits"] = self.maskbits
+        return encode_stamp(arrays)
+
+
+def inject(
+    task: Task,
+    cutout: HostCutout,
+    template: SourceTemplate | None,
+    flux_scale: float,
+    settings: InjectionSettings,
+) -> Stamp:
+    """Make the stamp of one task.
+
+    Parameters
+    ----------
+    task, cutout
+        The manifest row and the pixels of its host.
+    template
+        Shape of the source; None injects nothing.
+    flux_scale
+        Multiplies the source's flux: 1, or 0 for a null injection.
+    settings
+        Common to all stamps.
+
+    Raises
+    ------
+    TaskFailed
+        With a named status, if the stamp cannot be made.
+    """
+    if cutout.status is not Status.OK:
+        raise TaskFailed(cutout.status, cutout.message or f"cutout of {cutout.host_id} is {cutout.status}")
+    window, lens_xy_pix = stamp_window(cutout, task.stamp_size_pix)
+    psfs = {b: _psf(cutout, b, settings) for b in task.bandset}
+    g_eff = {b: _electrons_per_nmgy(cutout, b, settings) for b in task.bandset}
+    lensed = _lens(task, template, lens_xy_pix, settings)
+    maskbits = None if cutout.maskbits is None else cutout.maskbits[window]
+
+    bands = {}
+    for index, band in enumerate(task.bandset):
+        flux = 0.0 if lensed is None else flux_scale * _unlensed_flux(task, band)
+        arc = _arc(lensed, index, flux, psfs[band], task.stamp_size_pix)
+        noise = arc_shot_noise(arc, g_eff[band], stream(task.task_id, "arc_shot_noise", band=band))
+        host, invvar = cutout.image[band][window], cutout.invvar[band][window]
+        bands[band] = BandResult(
+            image=_add(host, arc + noise),
+            invvar=add_arc_variance(invvar, arc, g_eff[band]),
+            arc=arc.astype(np.float32),
+            psf=psfs[band],
+            g_eff=g_eff[band],
+            unlensed_flux_nmgy=None if lensed is None else flux,
+            lensed_flux_nmgy=None if lensed is None else float(arc.sum()),
+            off_stamp_frac=_off_stamp(lensed, index, flux, arc),
+            theta_e_over_fwhm=None if task.lens is None else task.lens.theta_e_arcsec / psfs[band].fwhm_arcsec,
+            snr=ArcSnr(None, None)
+            if lensed is None
+            else arc_snr(arc, invvar, good_pixels(maskbits, invvar, settings.bad_mask)),
+        )
+    return Stamp(
+        bands=bands,
+        maskbits=maskbits,
+        corner_xy_pix=(
+            cutout.corner_xy_pix[0] + window[1].start,
+            cutout.corner_xy_pix[1] + window[0].start,
+        ),
+        lens_xy_pix=lens_xy_pix,
+        magnification=None if lensed is None else float(lensed.magnification.mean()),
+        bad_pixel_frac=_bad_pixel_frac(cutout, task.bandset, window, settings.bad_mask),
+    )
+
+
+def stamp_window(cutout: HostCutout, size_pix: int) -> tuple[tuple[slice, slice], tuple[float, float]]:
+    """Rows and columns of the stamp on the cutout, and the host's centroid on the stamp.
+
+    The stamp is placed so that the centroid is within half a pixel of its centre; the rest stays as a sub-pixel phase,
+    which is real and the same for every class.
+
+    Raises
+    ------
+    TaskFailed
+        STAMP_OFF_CUTOUT if the stamp does not fit.
+    """
+    x, y = cutout.centroid_xy_pix
+    first_col = math.floor(x - 0.5 * (size_pix - 1) + 0.5)
+    first_row = math.floor(y - 0.5 * (size_pix - 1) + 0.5)
+    rows, cols = next(iter(cutout.image.values())).shape
+    if min(first_col, first_row) < 0 or first_col + size_pix > cols or first_row + size_pix > rows:
+        raise TaskFailed(
+            Status.STAMP_OFF_CUTOUT,
+            f"a {size_pix} px stamp about column {x:.1f}, row {y:.1f} does not fit the {cols}x{rows} cutout",
+        )
+    window = (slice(first_row, first_row + size_pix), slice(first_col, first_col + size_pix))
+    return window, (x - first_col, y - first_row)
+
+
+@lru_cache(maxsize=512)
+def _cached_moffat(psfsize_arcsec: float, beta: float, pixscale_arcsec: float, size_pix: int) -> Psf:
+    """The tasks of one host share its PSFs."""
+    psf = moffat_for_psfsize(psfsize_arcsec, beta, pixscale_arcsec, size_pix)
+    psf.kernel.setflags(write=False)
+    return psf
+
+
+def _psf(cutout: HostCutout, band: str, settings: InjectionSettings) -> Psf:
+    try:
+        return _cached_moffat(
+            cutout.psfsize_arcsec[band],
+            settings.moffat_beta[band],
+            settings.pixscale_arcsec,
+            settings.kernel_size_pix,
+        )
+    except PsfError as error:
+        raise TaskFailed(Status.PSF_UNSOLVABLE, f"band {band}: {error}") from error
+
+
+def _electrons_per_nmgy(cutout: HostCutout, band: str, settings: InjectionSettings) -> float:
+    """G_eff ≈ nexp × electrons per nanomaggy of one exposure."""
+    nexp = cutout.nexp[band]
+    if not nexp > 0:  # NaN too
+        raise TaskFailed(Status.EXPOSURES_MISSING, f"band {band}: nexp at the host is {nexp}")
+    return nexp * settings.electrons_per_nmgy_per_exposure[band]
+
+
+def _unlensed_flux(task: Task, band: str) -> float:
+    """Flux of the source behind the Milky Way's dust, nanomaggy."""
+    transmission = task.mw_transmission[band]
+    if task.source is None or transmission is None or not 0 < transmission <= 1:
+        raise TaskFailed(Status.TASK_INVALID, f"mw_transmission_{band} must be in (0, 1], got {transmission!r}")
+    return task.source.flux_nmgy(band) * transmission
+
+
+def _lens(
+    task: Task,
+    template: SourceTemplate | None,
+    lens_xy_pix: tuple[float, float],
+    settings: InjectionSettings,
+) -> LensedSource | None:
+    if template is None or task.lens is None or task.source is None:
+        return None
+    grid = StampGrid(task.stamp_size_pix, settings.pixscale_arcsec, settings.kernel_size_pix)
+    return lens_source(
+        task.lens, template, (task.source.x_arcsec, task.source.y_arcsec), lens_xy_pix, grid, settings.accuracy
+    )
+
+
+def _arc(
+    lensed: LensedSource | None, band_index: int, flux_nmgy: float, psf: Psf, size_pix: int
+) -> NDArray[np.float64]:
+    if lensed is None:
+        return np.zeros((size_pix, size_pix))
+    channel = band_index if lensed.spectrum.shape[0] > 1 else 0
+    arc = draw(lensed, channel, psf.kernel) * flux_nmgy
+    if not np.isfinite(arc).all():
+        raise TaskFailed(Status.RENDER_NOT_FINITE, "the rendered arc is not finite")
+    return arc
+
+
+def _off_stamp(
+    lensed: LensedSource | None, band_index: int, flux_nmgy: float, arc: NDArray[np.float64]
+) -> float | None:
+    if lensed is None or flux_nmgy == 0:
+        return None
+    channel = band_index if lensed.magnification.size > 1 else 0
+    return 1.0 - float(arc.sum()) / (flux_nmgy * float(lensed.magnification[channel]))
+
+
+def _add(host: NDArray[np.float32], light: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not)."""
+    image = host.copy()
+    lit = light != 0
+    image[lit] = (host[lit].astype(np.float64) + light[lit]).astype(np.float32)
+    return image
+
+
+def _bad_pixel_frac(
+    cutout: HostCutout, bandset: str, window: tuple[slice, slice], bad_mask: int
+) -> float | None:
+    if cutout.maskbits is None:
+        return None
+    good = (cutout.maskbits[window] & bad_mask) == 0
+    for band in bandset:
+        good &= cutout.invvar[band][window] > 0
+    return float(1.0 - good.mean())

@@ -1,0 +1,1 @@
+"""Mass models, ray shooting and the renderer."""

@@ -1,0 +1,112 @@
+"""An order-independent digest of a data set: the same rows give the same digest, however they are cut into files.
+
+Each row is hashed (blake2b, 128 bits) over its columns in the order of their names; the digest is the sum of the row
+hashes modulo 2¹²⁸, with the number of rows. Digests of parts add up, so every worker returns that of its own files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dhs_pipeline.storage import Location, StorageError
+
+_MODULUS = 1 << 128
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Sum of row hashes and number of rows; ``+`` joins disjoint sets of rows."""
+
+    total: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Digest) -> Digest:
+        return Digest((self.total + other.total) % _MODULUS, self.rows + other.rows)
+
+    def __str__(self) -> str:
+        return f"{self.total:032x}-{self.rows}"
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        total, _, rows = text.partition("-")
+        return cls(int(total, 16), int(rows))
+
+
+def digest_table(table: pa.Table, without: Iterable[str] = ()) -> Digest:
+    """Digest of a table, leaving out the columns ``without``."""
+    skipped = set(without)
+    names = sorted(n for n in table.column_names if n not in skipped)
+    header = "\x00".join(names).encode()
+    fixed, variable = [], []
+    for name in names:
+        column = table.column(name).combine_chunks()
+        (fixed if _is_fixed_width(column.type) else variable).append(column)
+    blocks = _fixed_width_block(fixed, table.num_rows)
+    rows = [_variable_cells(column) for column in variable]
+    total = 0
+    for i in range(table.num_rows):
+        h = hashlib.blake2b(header, digest_size=16)
+        h.update(blocks[i])
+        for cells in rows:
+            h.update(cells[i])
+        total += int.from_bytes(h.digest(), "little")
+    return Digest(total % _MODULUS, table.num_rows)
+
+
+def digest_path(where: Location, without: Iterable[str] = ()) -> Digest:
+    """Digest of a Parquet file, or of all Parquet files below a folder, one row group at a time.
+
+    Raises
+    ------
+    StorageError
+        If there is no Parquet file there.
+    """
+    files = [where] if where.size() is not None else where.files(".parquet", recursive=True)
+    if not files:
+        raise StorageError(f"{where}: no Parquet file here")
+    skipped = list(without)
+    total = Digest()
+    for file in files:
+        with file.open_input() as source:
+            parquet = pq.ParquetFile(source)
+            for group in range(parquet.num_row_groups):
+                total += digest_table(parquet.read_row_group(group), skipped)
+    return total
+
+
+def _is_fixed_width(dtype: pa.DataType) -> bool:
+    return pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype)
+
+
+def _fixed_width_block(columns: list[pa.Array], n_rows: int) -> list[bytes]:
+    """Per row: a validity byte and eight little-endian bytes for each number."""
+    if not columns:
+        return [b""] * n_rows
+    values = np.zeros((n_rows, len(columns)), dtype="<u8")
+    valid = np.zeros((n_rows, len(columns)), dtype=np.uint8)
+    for k, column in enumerate(columns):
+        target = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
+        filled = pc.fill_null(column.cast(target), pa.scalar(0, target))
+        values[:, k] = filled.to_numpy(zero_copy_only=False).view("<u8")
+        valid[:, k] = column.is_valid().to_numpy(zero_copy_only=False)
+    return [v.tobytes() + x.tobytes() for v, x in zip(valid, values, strict=True)]
+
+
+def _variable_cells(column: pa.Array) -> list[bytes]:
+    """Per row: a length and the bytes; a null is the length −1."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        cells = [
+            None if not scalar.is_valid else scalar.values.to_numpy(zero_copy_only=False).tobytes() for scalar in column
+        ]
+    else:
+        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        cells = [None if c is None else (c.encode() if isinstance(c, str) else bytes(c)) for c in plain.to_pylist()]
+    null = (-1).to_bytes(8, "little", signed=True)
+    return [null if c is None else len(c).to_bytes(8, "little", signed=True) + c for c in cells]

