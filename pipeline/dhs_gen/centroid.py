@@ -94,9 +94,7 @@ def light_centroid(
     _check_light(light, mask, scatter, x, y, window_sigma_pix)
     again = _windowed_position(light, mask, x, y, window_sigma_pix)
     if not float(np.hypot(again[0] - x, again[1] - y)) <= MAX_RESTART_SHIFT_PIX:
-        raise CentroidError(
-            f"centroid does not converge: ({x:.2f}, {y:.2f}), then ({again[0]:.2f}, {again[1]:.2f})"
-        )
+        raise CentroidError(f"centroid does not converge: ({x:.2f}, {y:.2f}), then ({again[0]:.2f}, {again[1]:.2f})")
     return x, y
 
 
@@ -113,9 +111,7 @@ def _background(
     image: NDArray[np.floating], mask: NDArray[np.bool_], x_pix: float, y_pix: float, window_sigma_pix: float
 ) -> tuple[float, float]:
     """Clipped median and scatter (1.4826 MAD) of the unmasked pixels far from the start."""
-    far = (
-        _distance_squared(image.shape, x_pix, y_pix) > (BACKGROUND_INNER_RADIUS_SIGMA * window_sigma_pix) ** 2
-    )
+    far = _distance_squared(image.shape, x_pix, y_pix) > (BACKGROUND_INNER_RADIUS_SIGMA * window_sigma_pix) ** 2
     if not np.isfinite(image[~mask]).all():
         raise CentroidError("unmasked pixels are not finite")
     values = image[far & ~mask].astype(np.float64)
@@ -157,9 +153,7 @@ def _check_light(
         raise CentroidError(f"no light in the window: {found}, limit {MIN_SIGNIFICANCE:g}")
 
 
-def _window(
-    shape: tuple[int, ...], x_pix: float, y_pix: float, window_sigma_pix: float
-) -> NDArray[np.float64]:
+def _window(shape: tuple[int, ...], x_pix: float, y_pix: float, window_sigma_pix: float) -> NDArray[np.float64]:
     """The Gaussian weight, cut at the radius of ``sep.winpos``."""
     distance2 = _distance_squared(shape, x_pix, y_pix)
     weight = np.exp(-distance2 / (2 * window_sigma_pix**2))

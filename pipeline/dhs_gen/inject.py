@@ -129,7 +129,7 @@ def inject(
         flux = 0.0 if lensed is None else flux_scale * _unlensed_flux(task, band)
         arc = _arc(lensed, index, flux, psfs[band], task.stamp_size_pix)
         noise = arc_shot_noise(arc, g_eff[band], stream(task.task_id, "arc_shot_noise", band=band))
-        host, invvar = cutout.image[band][window], cutout.invvar[band][window]
+        host, invvar = _host_pixels(cutout, band, window)
         bands[band] = BandResult(
             image=_add(host, arc + noise),
             invvar=add_arc_variance(invvar, arc, g_eff[band]),
@@ -155,6 +155,17 @@ def inject(
         magnification=None if lensed is None else float(lensed.magnification.mean()),
         bad_pixel_frac=_bad_pixel_frac(cutout, task.bandset, window, settings.bad_mask),
     )
+
+
+def _host_pixels(
+    cutout: HostCutout, band: str, window: tuple[slice, slice]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Image and invvar of the stamp. A pixel without a value is not made up: the stamp ends here."""
+    host, invvar = cutout.image[band][window], cutout.invvar[band][window]
+    if not (np.isfinite(host).all() and np.isfinite(invvar).all()):
+        bad = int((~np.isfinite(host) | ~np.isfinite(invvar)).sum())
+        raise TaskFailed(Status.PIXELS_NOT_FINITE, f"band {band}: {bad} pixels of the stamp are not finite")
+    return host, invvar
 
 
 def stamp_window(cutout: HostCutout, size_pix: int) -> tuple[tuple[slice, slice], tuple[float, float]]:
@@ -260,9 +271,7 @@ def _add(host: NDArray[np.float32], light: NDArray[np.float64]) -> NDArray[np.fl
     return image
 
 
-def _bad_pixel_frac(
-    cutout: HostCutout, bandset: str, window: tuple[slice, slice], bad_mask: int
-) -> float | None:
+def _bad_pixel_frac(cutout: HostCutout, bandset: str, window: tuple[slice, slice], bad_mask: int) -> float | None:
     if cutout.maskbits is None:
         return None
     good = (cutout.maskbits[window] & bad_mask) == 0

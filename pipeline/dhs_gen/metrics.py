@@ -17,9 +17,7 @@ class ArcSnr:
     peak: float | None
 
 
-def arc_snr(
-    arc: NDArray[np.float64], invvar: NDArray[np.float32] | None, good: NDArray[np.bool_] | None
-) -> ArcSnr:
+def arc_snr(arc: NDArray[np.float64], invvar: NDArray[np.float32] | None, good: NDArray[np.bool_] | None) -> ArcSnr:
     """Matched-filter and peak S/N over good pixels.
 
     √Σ(s²·invvar) is the S/N of a filter that knows the noise-free arc (uncorrelated noise). The weights are the

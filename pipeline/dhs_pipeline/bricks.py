@@ -98,7 +98,6 @@ class HostPosition:
 
     host_id: str
     brickname: str
-    part: int
     ra_deg: float
     dec_deg: float
 
@@ -278,9 +277,7 @@ def _check_present(maps: Sequence[_Map], data: Location) -> None:
     missing = [m for m in maps if m.where.uri not in listed and not m.where.exists()]
     if len(missing) == len(maps):
         where = ", ".join(folder.removeprefix(f"{data}/") for folder in folders)
-        raise _RowError(
-            Status.BRICK_NOT_FOUND, f"{where}: none of the {len(maps)} maps of the brick is there"
-        )
+        raise _RowError(Status.BRICK_NOT_FOUND, f"{where}: none of the {len(maps)} maps of the brick is there")
     if missing:
         raise _RowError(Status.FILE_MISSING, f"{', '.join(m.name for m in missing)}: no such file")
 
@@ -393,9 +390,7 @@ def _place(cutouts: Sequence[_Cutout], grid: _Grid, survey: Survey) -> None:
         cutout.failure = _place_one(cutout, x, y, grid.shape, survey.cutout_size_pix)
 
 
-def _place_one(
-    cutout: _Cutout, x_pix: float, y_pix: float, shape: tuple[int, int], size_pix: int
-) -> _RowError | None:
+def _place_one(cutout: _Cutout, x_pix: float, y_pix: float, shape: tuple[int, int], size_pix: int) -> _RowError | None:
     rows, columns = shape
     at = f"({cutout.host.ra_deg:.6f}, {cutout.host.dec_deg:.6f}) deg"
     if not (math.isfinite(x_pix) and math.isfinite(y_pix)):
@@ -407,9 +402,7 @@ def _place_one(
     cutout.corner_x_pix, cutout.corner_y_pix = column - size_pix // 2, row - size_pix // 2
     cutout.catalog_x_pix, cutout.catalog_y_pix = x_pix - cutout.corner_x_pix, y_pix - cutout.corner_y_pix
     if not (0 <= cutout.corner_x_pix <= columns - size_pix and 0 <= cutout.corner_y_pix <= rows - size_pix):
-        return _RowError(
-            Status.CUTOUT_OFF_EDGE, f"{where}, its {size_pix} px cutout leaves the {columns}x{rows} image"
-        )
+        return _RowError(Status.CUTOUT_OFF_EDGE, f"{where}, its {size_pix} px cutout leaves the {columns}x{rows} image")
     return None
 
 
@@ -457,7 +450,6 @@ def _row(cutout: _Cutout, survey: Survey) -> dict[str, object]:
     row |= {
         "host_id": host.host_id,
         "brickname": host.brickname,
-        "part": host.part,
         "cutout_size_pix": survey.cutout_size_pix,
         "corner_x_pix": cutout.corner_x_pix,
         "corner_y_pix": cutout.corner_y_pix,

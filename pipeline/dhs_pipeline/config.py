@@ -360,6 +360,11 @@ def load_section(model: type[M], folder: str, where: str) -> M:
     return _validate(model, _read_yaml(path), path)
 
 
+def load_yaml(folder: str, where: str) -> dict[str, Any]:
+    """One section file as plain keys and values, for a package that checks them itself."""
+    return _read_yaml(_find(folder, where))
+
+
 def config_hash(config: BaseModel | Mapping[str, Any]) -> str:
     """SHA-256 over the configuration as sorted JSON."""
     tree = config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)

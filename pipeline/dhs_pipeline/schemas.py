@@ -138,7 +138,6 @@ MANIFEST = _schema(_TASK, "manifest")
 CUTOUTS = _schema(
     [
         *_HOST_KEY,
-        _field("part", _I32, "unit of work", nullable=False),
         _field("status", _STR, "how the cutout ended", nullable=False, values=Status),
         _field("message", _STR, "what was found, where"),
         _field("cutout_size_pix", _I32, "side of the cutout", "pix", nullable=False),
@@ -197,6 +196,17 @@ STAMPS = _schema(
     ],
     "stamps",
 )
+
+COMPACTED = _schema(
+    [
+        _field("region_split_4a", _STR, "split that 4a gave the region; the folder names the new one", values=SPLITS)
+        if field.name == "region_split"
+        else field
+        for field in STAMPS
+    ],
+    "stamps",
+)
+"""Stamps after 4p5, below folders ``region_split=<split>``."""
 
 METRICS = _schema([*_TASK, *_RESULT], "metrics")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -76,18 +76,23 @@ class UnitWriter:
     files: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
-    def write(self, folder: str, table: pa.Table, *, row_group_rows: int, digest_without: Iterable[str] = ()) -> None:
-        """Write one table as ``<folder>/part-<unit>.parquet``; the digest counts under the folder's first name."""
+    def write(self, folder: str, table: pa.Table, *, row_group_rows: int) -> None:
+        """Write one table as ``<folder>/part-<unit>.parquet``."""
         relative = f"{folder}/part-{self.unit}.parquet"
-        self.files[relative] = write_parquet(table, self.stage_dir / relative, row_group_rows=row_group_rows)
-        name = folder.split("/")[0]
-        before = Digest.parse(self.digests[name]) if name in self.digests else Digest()
-        self.digests[name] = str(before + digest_table(table, digest_without))
+        size = write_parquet(table, self.stage_dir / relative, row_group_rows=row_group_rows)
+        self._record(folder, relative, size, table)
+
+    def adopt(self, folder: str, table: pa.Table) -> None:
+        """Count a file of this unit that an earlier step wrote."""
+        relative = f"{folder}/part-{self.unit}.parquet"
+        self._record(folder, relative, (self.stage_dir / relative).size() or 0, table)
+
+    def _record(self, folder: str, relative: str, size: int, table: pa.Table) -> None:
+        self.files[relative] = size
+        self.digests[folder] = str(digest_table(table))
 
     def finish(self, rows: int, statuses: Mapping[str, int]) -> Receipt:
-        receipt = Receipt(
-            self.unit, rows, self.files, self.digests, dict(statuses), time.perf_counter() - self.started
-        )
+        receipt = Receipt(self.unit, rows, self.files, self.digests, dict(statuses), time.perf_counter() - self.started)
         (self.stage_dir / "_receipts" / f"{self.unit}.json").write_json(asdict(receipt))
         return receipt
 
@@ -244,6 +249,7 @@ class _progress_bar:  # noqa: N801 - a context manager, read as a verb
         self._stop.set()
         self._thread.join()
         self._update()
+        self._bar.total = self._bar.n  # totals are estimates where a stage makes its own rows
         self._bar.close()
 
     def _follow(self) -> None:
@@ -251,8 +257,7 @@ class _progress_bar:  # noqa: N801 - a context manager, read as a verb
             self._update()
 
     def _update(self) -> None:
-        self._bar.n = min(self._value(), self._bar.total)
-        self._bar.refresh()
+        self._bar.update(min(self._value(), self._bar.total) - self._bar.n)
 
 
 def is_finished(where: Location) -> bool:

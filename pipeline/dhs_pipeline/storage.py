@@ -92,6 +92,12 @@ class Location:
         ]
         return [(Location(p), size) for p, size in sorted(kept)]
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly below this one, sorted."""
+        fs, path = self._target()
+        infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+
     def read_bytes(self) -> bytes:
         fs, path = self._target()
         with fs.open_input_file(path) as f:
@@ -155,9 +161,7 @@ class Location:
             fs.delete_file(path)
 
 
-def write_parquet(
-    table: pa.Table, where: Location, *, row_group_rows: int = 1024, compression: str = "zstd"
-) -> int:
+def write_parquet(table: pa.Table, where: Location, *, row_group_rows: int = 1024, compression: str = "zstd") -> int:
     """Write a table as one Parquet file, whole or not at all, and return its bytes.
 
     String columns are dictionary-encoded; floats and stamps are not (their dictionaries never pay).
@@ -171,9 +175,7 @@ def write_parquet(
         compression=compression,
         compression_level=1 if compression == "zstd" else None,
         use_dictionary=text,
-        write_statistics=[
-            f.name for f in table.schema if not (pa.types.is_binary(f.type) or pa.types.is_list(f.type))
-        ],
+        write_statistics=[f.name for f in table.schema if not (pa.types.is_binary(f.type) or pa.types.is_list(f.type))],
     )
     data = sink.getvalue().to_pybytes()
     where.write_bytes(data)

@@ -32,7 +32,7 @@ def centroid(
     return light_centroid(image, mask, x, y, SIGMA_PIX, MAX_SHIFT_PIX)
 
 
-def drawn_errors_pix(neighbours: bool, count: int = 120) -> NDArray[np.float64]:
+def drawn_errors_pix(neighbours: bool, count: int = 60) -> NDArray[np.float64]:
     """Centroid less true centre, (count, 2), of de Vaucouleurs galaxies with r 18.8-20.5, 0.6-1.8", 0.95" seeing."""
     galsim = pytest.importorskip("galsim")
     rng = np.random.default_rng(20 + neighbours)
@@ -41,16 +41,12 @@ def drawn_errors_pix(neighbours: bool, count: int = 120) -> NDArray[np.float64]:
     for _ in range(count):
         mag = rng.uniform(18.8, 20.5)
         dx_pix, dy_pix = rng.uniform(-0.5, 0.5, 2)
-        galaxy = galsim.DeVaucouleurs(
-            half_light_radius=rng.uniform(0.6, 1.8), flux=10 ** (0.4 * (22.5 - mag))
-        )
+        galaxy = galsim.DeVaucouleurs(half_light_radius=rng.uniform(0.6, 1.8), flux=10 ** (0.4 * (22.5 - mag)))
         galaxy = galaxy.shear(q=rng.uniform(0.6, 1), beta=rng.uniform(0, np.pi) * galsim.radians)
         scene = galsim.Convolve(galaxy, psf).shift(dx_pix * PIXSCALE_ARCSEC, dy_pix * PIXSCALE_ARCSEC)
         if neighbours:
             r_arcsec, angle = rng.uniform(3, 5), rng.uniform(0, 2 * np.pi)
-            other = galsim.Exponential(
-                half_light_radius=0.5, flux=10 ** (0.4 * (22.5 - mag - rng.uniform(0, 3)))
-            )
+            other = galsim.Exponential(half_light_radius=0.5, flux=10 ** (0.4 * (22.5 - mag - rng.uniform(0, 3))))
             scene += galsim.Convolve(other, psf).shift(r_arcsec * np.cos(angle), r_arcsec * np.sin(angle))
         image = scene.drawImage(nx=SIZE_PIX, ny=SIZE_PIX, scale=PIXSCALE_ARCSEC).array
         image = image + rng.normal(0, SKY_SIGMA_NMGY, image.shape)
@@ -107,12 +103,18 @@ def test_the_arguments_are_left_alone() -> None:
 def test_byte_order_and_float64_are_no_matter() -> None:
     image = gaussian(50.3, 49.8) + sky()
     assert centroid(image.astype(">f4")) == centroid(image)
-    assert centroid(image.astype(np.float64)) == centroid(image)
+    assert centroid(image.astype(np.float64)) == pytest.approx(centroid(image), abs=1e-6)
 
 
 def masked(columns: slice) -> NDArray[np.bool_]:
     mask = NO_MASK.copy()
     mask[:, columns] = True
+    return mask
+
+
+def masked_outside(half_pix: int) -> NDArray[np.bool_]:
+    mask = ~NO_MASK
+    mask[50 - half_pix : 51 + half_pix, 50 - half_pix : 51 + half_pix] = False
     return mask
 
 
@@ -130,7 +132,7 @@ def with_nan(image: NDArray[np.float32]) -> NDArray[np.float32]:
         (-gaussian(50, 50) + sky(), NO_MASK, 50.0, "no light|from the start|converge|leaves"),
         (gaussian(50, 50) + sky(), masked(slice(51, 52)), 50.0, "of the window is masked"),
         (gaussian(50, 50) + sky(), ~NO_MASK, 50.0, "of the window is masked"),
-        (gaussian(50, 50) + sky(), masked(slice(60, None)) | masked(slice(0, 41)), 50.0, "background pixels"),
+        (gaussian(50, 50) + sky(), masked_outside(12), 50.0, "background pixels"),
         (gaussian(50, 50) + sky(), NO_MASK, 5.0, "leaves the image"),
         (gaussian(50, 50) + sky(), NO_MASK, np.nan, "leaves the image"),
         (with_nan(gaussian(50, 50) + sky()), NO_MASK, 50.0, "not finite"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,13 +48,18 @@ def tan_wcs() -> WCS:
 
 def host(name: str, x_pix: float, y_pix: float) -> HostPosition:
     ra_deg, dec_deg = tan_wcs().wcs_pix2world(x_pix, y_pix, 0)
-    return HostPosition(name, BRICK, 7, float(ra_deg), float(dec_deg))
+    return HostPosition(name, BRICK, float(ra_deg), float(dec_deg))
 
 
 HOSTS = [host(name, *place) for name, place in HOSTS_PIX.items()]
 
 
 def make_planes() -> Planes:
+    return {key: plane.copy() for key, plane in _drawn_planes().items()}
+
+
+@functools.cache
+def _drawn_planes() -> Planes:
     rng = np.random.default_rng(5)
     y, x = np.indices(SHAPE)
     light = sum(np.exp(-((x - hx) ** 2 + (y - hy) ** 2) / 18) for hx, hy in HOSTS_PIX.values())
@@ -117,10 +123,7 @@ def read(root: Path, survey: Survey, hosts: Sequence[HostPosition] = HOSTS) -> l
 
 
 def same(one: Row, other: Row) -> bool:
-    return all(
-        np.array_equal(one[k], other[k]) if isinstance(one[k], np.ndarray) else one[k] == other[k]
-        for k in one
-    )
+    return all(np.array_equal(one[k], other[k]) if isinstance(one[k], np.ndarray) else one[k] == other[k] for k in one)
 
 
 def assert_only(rows: Sequence[Row], good_rows: Sequence[Row], failed: str, status: str, *words: str) -> None:
@@ -130,7 +133,7 @@ def assert_only(rows: Sequence[Row], good_rows: Sequence[Row], failed: str, stat
             assert row["status"] == status, row["message"]
             assert all(word in row["message"] for word in words), row["message"]
             filled = {name for name, value in row.items() if value is not None}
-            assert filled <= {*("host_id", "brickname", "part", "status", "message"), *GEOMETRY}
+            assert filled <= {*("host_id", "brickname", "status", "message"), *GEOMETRY}
         else:
             assert same(row, good), (row["status"], row["message"])
     assert cutout_table(rows).num_rows == len(rows)
@@ -145,7 +148,6 @@ GEOMETRY = ("cutout_size_pix", "corner_x_pix", "corner_y_pix", "catalog_x_pix", 
 def test_rows_are_in_order_complete_and_ok(good_rows: list[Row]) -> None:
     assert [r["host_id"] for r in good_rows] == ["a", "b", "c"]
     assert {r["status"] for r in good_rows} == {"OK"}
-    assert {r["part"] for r in good_rows} == {7}
     for row in good_rows:
         assert list(row) == CUTOUTS.names
         assert {name for name, value in row.items() if value is None} == {"message"}
@@ -188,8 +190,8 @@ def test_psfsize_and_nexp_are_the_maps_at_the_host(good_rows: list[Row]) -> None
 
 
 def test_right_ascension_increases_to_lower_columns(root: Path, survey: Survey) -> None:
-    east = HostPosition("e", BRICK, 7, HOSTS[2].ra_deg + 5 / 3600, HOSTS[2].dec_deg)
-    north = HostPosition("n", BRICK, 7, HOSTS[2].ra_deg, HOSTS[2].dec_deg + 5 / 3600)
+    east = HostPosition("e", BRICK, HOSTS[2].ra_deg + 5 / 3600, HOSTS[2].dec_deg)
+    north = HostPosition("n", BRICK, HOSTS[2].ra_deg, HOSTS[2].dec_deg + 5 / 3600)
     base, east_row, north_row = read(root, survey, [HOSTS[2], east, north])
     assert east_row["corner_x_pix"] < base["corner_x_pix"]
     assert north_row["corner_y_pix"] > base["corner_y_pix"]
@@ -227,7 +229,7 @@ def test_no_hosts_no_rows(tmp_path: Path, survey: Survey) -> None:
 
 def test_hosts_of_another_brick_are_a_programming_error(good_root: Path, survey: Survey) -> None:
     with pytest.raises(ValueError, match="0000p000"):
-        read(good_root, survey, [HostPosition("x", "0000p000", 0, 1.0, 2.0)])
+        read(good_root, survey, [HostPosition("x", "0000p000", 1.0, 2.0)])
 
 
 def test_centroid_band_must_be_a_band(good_root: Path, survey: Survey) -> None:
@@ -237,7 +239,7 @@ def test_centroid_band_must_be_a_band(good_root: Path, survey: Survey) -> None:
 
 def test_table_is_the_schema_and_equals_the_slow_way(good_rows: list[Row]) -> None:
     bad = dict.fromkeys(CUTOUTS.names) | {
-        "host_id": "x", "part": 1, "status": "OFF_BRICK", "cutout_size_pix": 101
+        "host_id": "x", "status": "OFF_BRICK", "cutout_size_pix": 101
     }  # fmt: skip
     rows = [good_rows[0], bad, good_rows[1]]
     table = cutout_table(rows)
@@ -344,7 +346,7 @@ def break_header(where: Path) -> None:
         (uncompressed, "not a compressed image"),
         (other_shape, "shape (90, 90)"),
         (other_sky, "CRVAL1 = 60.0"),
-        (break_header, "ZNAXIS1"),
+        (break_header, "no readable HDU 1"),
         (as_folder, "directory"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -363,9 +365,7 @@ def test_image_without_a_sky_position(root: Path, survey: Survey, good_rows: lis
 
 
 @pytest.mark.parametrize("part", [0.5, 0.9])
-def test_checksum_catches_a_flipped_byte(
-    root: Path, survey: Survey, good_rows: list[Row], part: float
-) -> None:
+def test_checksum_catches_a_flipped_byte(root: Path, survey: Survey, good_rows: list[Row], part: float) -> None:
     write_map(root, "image-r", make_planes()["image-r"], checksum=True)
     assert_only(read(root, survey), good_rows, "", "OK")
     raw = bytearray(path_of(root, "image-r").read_bytes())
@@ -405,42 +405,45 @@ def test_damaged_tile_fails_only_the_host_on_it(
 # --- the hosts ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("ra_deg", "dec_deg"),
-    [
-        (59.38, -30.5),
-        (59.18, -30.4),
-        (239.18, 30.5),
-        (149.18, -30.5),
-        (float("nan"), -30.5),
-        (59.18, float("inf")),
-        (59.18, -95.0),
-    ],
-)
-def test_off_brick(root: Path, survey: Survey, good_rows: list[Row], ra_deg: float, dec_deg: float) -> None:
-    lost = HostPosition("lost", BRICK, 7, ra_deg, dec_deg)
-    rows = read(root, survey, [lost, *HOSTS])
-    assert rows[0]["status"] == "OFF_BRICK"
-    assert f"{ra_deg:.6f}" in rows[0]["message"]
-    assert rows[0]["corner_x_pix"] is rows[0]["catalog_x_pix"] is rows[0]["image_r"] is None
-    assert_only(rows[1:], good_rows, "", "OK")
+OFF_BRICK_DEG = [
+    (59.38, -30.5),
+    (59.18, -30.4),
+    (239.18, 30.5),
+    (149.18, -30.5),
+    (float("nan"), -30.5),
+    (59.18, float("inf")),
+    (59.18, -95.0),
+]
 
 
-@pytest.mark.parametrize(("x_pix", "y_pix"), [(49.4, 190), (349.6, 190), (190, 49.4), (190, 329.6), (0, 0)])
-def test_cutout_off_edge(
-    root: Path, survey: Survey, good_rows: list[Row], x_pix: float, y_pix: float
-) -> None:
-    rows = read(root, survey, [host("edge", x_pix, y_pix), *HOSTS])
-    assert rows[0]["status"] == "CUTOUT_OFF_EDGE"
-    assert rows[0]["corner_x_pix"] == int(x_pix + 0.5) - 50
-    assert rows[0]["image_r"] is None
-    assert_only(rows[1:], good_rows, "", "OK")
+def test_off_brick(good_root: Path, survey: Survey, good_rows: list[Row]) -> None:
+    lost = [HostPosition(f"lost{i}", BRICK, ra, dec) for i, (ra, dec) in enumerate(OFF_BRICK_DEG)]
+    rows = read(good_root, survey, [*lost, *HOSTS])
+    for row, (ra_deg, dec_deg) in zip(rows, OFF_BRICK_DEG, strict=False):
+        assert row["status"] == "OFF_BRICK"
+        assert f"({ra_deg:.6f}, {dec_deg:.6f})" in row["message"]
+        assert row["corner_x_pix"] is row["catalog_x_pix"] is row["image_r"] is None
+    assert_only(rows[len(lost) :], good_rows, "", "OK")
 
 
-@pytest.mark.parametrize(("x_pix", "y_pix"), [(49.6, 190), (349.4, 190), (190, 49.6), (190, 329.4)])
-def test_cutouts_that_just_fit_are_taken(root: Path, survey: Survey, x_pix: float, y_pix: float) -> None:
-    (row,) = read(root, survey, [host("edge", x_pix, y_pix)])
-    assert row["status"] == "CENTROID_FAILED"  # on the brick, but nothing shines there
+OFF_EDGE_PIX = [(49.4, 190), (349.6, 190), (190, 49.4), (190, 329.6), (0, 0)]
+
+
+def test_cutout_off_edge(good_root: Path, survey: Survey, good_rows: list[Row]) -> None:
+    edge = [host(f"edge{i}", *place) for i, place in enumerate(OFF_EDGE_PIX)]
+    rows = read(good_root, survey, [*edge, *HOSTS])
+    for row, (x_pix, y_pix) in zip(rows, OFF_EDGE_PIX, strict=False):
+        assert row["status"] == "CUTOUT_OFF_EDGE"
+        assert row["corner_x_pix"] == int(x_pix + 0.5) - 50
+        assert row["corner_y_pix"] == int(y_pix + 0.5) - 50
+        assert row["image_r"] is None
+    assert_only(rows[len(edge) :], good_rows, "", "OK")
+
+
+def test_cutouts_that_just_fit_are_taken(good_root: Path, survey: Survey) -> None:
+    places = [(49.6, 190), (349.4, 190), (190, 49.6), (190, 329.4)]
+    rows = read(good_root, survey, [host(f"edge{i}", *place) for i, place in enumerate(places)])
+    assert {r["status"] for r in rows} == {"CENTROID_FAILED"}  # on the brick, but nothing shines there
 
 
 def changed(root: Path, key: str, value: float, size_pix: int, offset_pix: int = 0) -> None:
@@ -501,9 +504,7 @@ def parent_hosts(name: str) -> dict[str, list[HostPosition]]:
     table = pq.read_table(DATA / "dr10_layout" / name).to_pylist()
     hosts: dict[str, list[HostPosition]] = {}
     for i, row in enumerate(table):
-        hosts.setdefault(row["brickname"], []).append(
-            HostPosition(str(i), row["brickname"], 0, row["ra"], row["dec"])
-        )
+        hosts.setdefault(row["brickname"], []).append(HostPosition(str(i), row["brickname"], row["ra"], row["dec"]))
     return hosts
 
 
@@ -516,14 +517,10 @@ def test_real_hosts_are_ok_and_centred_within_the_rounding_of_the_catalogue(surv
     )
     assert [r["status"] for r in rows] == ["OK"] * 36
     parent = pq.read_table(DATA / "dr10_layout" / name).to_pydict()
-    # bx and by are whole pixels there: the difference is even in +-0.5 px with a scatter of 0.29 px.
+    # bx and by are whole pixels there, so the difference holds a rounding of 0.29 px rms.
     for axis, column in (("x", "bx"), ("y", "by")):
-        shift_pix = (
-            np.array([r[f"corner_{axis}_pix"] + r[f"centroid_{axis}_pix"] for r in rows]) - parent[column]
-        )
-        print(
-            f"{axis}: mean {shift_pix.mean():.3f}, scatter {shift_pix.std():.3f}, max {abs(shift_pix).max():.3f} px"
-        )
+        shift_pix = np.array([r[f"corner_{axis}_pix"] + r[f"centroid_{axis}_pix"] for r in rows]) - parent[column]
+        print(f"{axis}: mean {shift_pix.mean():.3f}, scatter {shift_pix.std():.3f}, max {abs(shift_pix).max():.3f} px")
         assert abs(shift_pix).max() < 0.7
         assert abs(shift_pix.mean()) < 0.2
     assert all(1.0 < r[f"psfsize_{b}_map_arcsec"] < 2.0 and r[f"nexp_{b}"] >= 1 for r in rows for b in "grz")
@@ -545,25 +542,18 @@ def test_dirty_parent(survey: Survey) -> None:
 def test_genuine_brick_is_nearly_empty_in_z(tmp_path: Path, survey: Survey) -> None:
     brick = "0959p805"
     folder = tmp_path / f"coadd/095/{brick}"
-    shutil.copytree(
-        DATA / "dr6_brick", folder, copy_function=lambda source, target: Path(target).symlink_to(source)
-    )
+    shutil.copytree(DATA / "dr6_brick", folder, copy_function=lambda source, target: Path(target).symlink_to(source))
     folder.chmod(0o755)
-    with fits.open(folder / f"legacysurvey-{brick}-image-g.fits.fz") as hdus:
-        wcs, shape = WCS(hdus[1].header), hdus[1].shape
-    for key, value in {
-        "psfsize-g": np.float32(1.5),
-        "psfsize-z": np.float32(1.5),
-        "maskbits": np.int32(0),
-    }.items():
-        hdu = fits.CompImageHDU(
-            np.full(shape, value), compression_type="GZIP_1", tile_shape=(400, 400), quantize_level=0
-        )
+    invvar_g, header = fits.getdata(folder / f"legacysurvey-{brick}-invvar-g.fits.fz", 1, header=True)
+    for key, value in {"psfsize-g": np.float32(1.5), "psfsize-z": np.float32(1.5), "maskbits": np.int32(0)}.items():
+        plane = np.full(invvar_g.shape, value)
+        hdu = fits.CompImageHDU(plane, compression_type="GZIP_1", tile_shape=(400, 400), quantize_level=0)
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(folder / f"legacysurvey-{brick}-{key}.fits.fz")
-    ra_deg, dec_deg = wcs.wcs_pix2world([400, 1800, 3200], [400, 1800, 3200], 0)
-    hosts = [
-        HostPosition(str(i), brick, 0, r, d) for i, (r, d) in enumerate(zip(ra_deg, dec_deg, strict=True))
-    ]
+    y_pix, x_pix = np.argwhere(invvar_g[100:-100:50, 100:-100:50] > 0)[::60].T * 50 + 100
+    ra_deg, dec_deg = WCS(header).wcs_pix2world(x_pix, y_pix, 0)
+    hosts = [HostPosition(str(i), brick, r, d) for i, (r, d) in enumerate(zip(ra_deg, dec_deg, strict=True))]
+    assert len(hosts) > 2
     narrow = survey.model_copy(update={"bands": ("g", "z"), "centroid_band": "g"})
-    rows = read_brick_cutouts(Location.of(tmp_path), brick, hosts, narrow)
+    rows: list[Row] = read_brick_cutouts(Location.of(tmp_path), brick, hosts, narrow)
     assert {r["status"] for r in rows} == {"NO_COVERAGE"}
+    assert all("invvar-z" in r["message"] for r in rows)

@@ -25,7 +25,7 @@ from dhs_pipeline.simulate import (
 from dhs_pipeline.simulate.profiles import Ellipse, draw, moffat_transform, sersic_transform
 
 REPO = Path(__file__).resolve().parents[2]
-CONF = REPO / "conf" / "simulation.yaml"
+CONF = REPO / "conf" / "simulation" / "default.yaml"
 REAL_MOSAIC = REPO.parent / "shared" / "data" / "dr10_layout"
 REAL_SURVEY = REPO.parent / "shared" / "data" / "dr6_brick"
 BANDS = ("g", "r", "z")

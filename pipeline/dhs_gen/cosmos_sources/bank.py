@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class SourceBank:
         return len(self.template_id)
 
     def __reduce__(self) -> tuple[Callable[..., SourceBank], tuple[str]]:
-        return _reopen, (str(self.path),)
+        return _reopen, (str(self.path.absolute()),)  # a worker may run in another folder
 
 
 def choose_template(u: float, n: int) -> int:
@@ -444,9 +445,10 @@ class BankWriter:
         """(Re)write the .npy header; numpy pads it so that its length does not depend on N (NEP 1, growth axis)."""
         end = self._stream.seek(0, os.SEEK_END)
         self._stream.seek(0)
-        shape = (len(self._accepted), self._side, self._side)
+        side = self._side or 0
+        shape = (len(self._accepted), side, side)
         np.lib.format.write_array_header_1_0(self._stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        if end and self._stream.tell() + 4 * int(np.prod(shape, dtype=np.int64)) != end:
+        if end and self._stream.tell() + 4 * math.prod(shape) != end:
             raise BankError(f"the header of {IMAGES_FILE} changed its length while {self._folder} was written")
         self._stream.seek(0, os.SEEK_END)
 

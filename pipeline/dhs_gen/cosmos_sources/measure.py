@@ -43,9 +43,10 @@ def centroid_px(image: NDArray[np.floating]) -> tuple[float, float]:
 def half_light_radius_px(image: NDArray[np.floating]) -> float:
     """Radius (pixels) of the circle about the flux centroid that holds half of the image's total flux.
 
-    Each pixel is split in 3 × 3 equal parts and the growth curve is binned at 0.05 px, then interpolated: within
-    0.5 % of the analytic value for a Gaussian of half-light radius ≥ 2 px. If negative pixels make the curve
-    cross one half more than once, the first crossing counts.
+    Pixels are taken as flat squares, which adds 1/12 px² to the variance of a point-sampled profile per axis (1.4 %
+    in radius at 2 px, 0.1 % at 8 px). Each is split in 3 × 3 equal parts; the growth curve is binned at 0.05 px and
+    interpolated, within 1 % for radii of 2 px and more. If negative pixels make the curve cross one half more than
+    once, the first crossing counts.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def half_light_radius_px(image: NDArray[np.floating]) -> float:
     growth = np.cumsum(np.bincount(bins.ravel(), weights=parts.ravel())) / total
     first = int(np.argmax(growth >= 0.5))
     below = growth[first - 1] if first else 0.0
-    return _BIN_PX * (first + (0.5 - below) / (growth[first] - below))
+    return float(_BIN_PX * (first + (0.5 - below) / (growth[first] - below)))
 
 
 def flat_square_hlr_px(shape: tuple[int, int]) -> float:

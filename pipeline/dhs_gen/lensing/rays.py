@@ -101,9 +101,9 @@ def shoot(
         SB(x, y) P_m(2x) P_n(2y), with x, y in pixels from the pixel's centre and SB in 1/arcsec² (the template has
         unit flux). The (0, 0) moment is the mean surface brightness.
     """
-    reach = (
-        math.hypot(*source_xy_arcsec) + template.radius_arcsec + lens.max_deflection_arcsec
-    ) / max(1.0 - lens.shear, 1e-3)
+    reach = (math.hypot(*source_xy_arcsec) + template.radius_arcsec + lens.max_deflection_arcsec) / max(
+        1.0 - lens.shear, 1e-3
+    )
     sign = -1.0 if template.flip else 1.0
     return _shoot(
         lens.params(),
@@ -218,9 +218,7 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
                 if lit:
                     for c in range(channels):
                         for k in range(n_orders):
-                            out[c, k, row, col] += (
-                                weight * sums[c, orders[k, 0]] * legendre[s, orders[k, 1], b]
-                            )
+                            out[c, k, row, col] += weight * sums[c, orders[k, 0]] * legendre[s, orders[k, 1], b]
     return out
 
 
@@ -271,9 +269,7 @@ def _supersampling(  # type: ignore[no-untyped-def]
     longest = 0.0
     for k in range(2):
         along_row = math.hypot(corners[k, i + 1, 0] - corners[k, i, 0], corners[k, i + 1, 1] - corners[k, i, 1])
-        along_col = math.hypot(
-            corners[1, i + k, 0] - corners[0, i + k, 0], corners[1, i + k, 1] - corners[0, i + k, 1]
-        )
+        along_col = math.hypot(corners[1, i + k, 0] - corners[0, i + k, 0], corners[1, i + k, 1] - corners[0, i + k, 1])
         longest = max(longest, along_row, along_col)
     off_u = max(low_u - 0.5 * (columns - 1), 0.5 * (columns - 1) - high_u, 0.0)
     off_v = max(low_v - 0.5 * (rows - 1), 0.5 * (rows - 1) - high_v, 0.0)

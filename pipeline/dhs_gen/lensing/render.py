@@ -99,9 +99,7 @@ def lens_source(
         The stamp and how well to render it.
     """
     on_padded = (lens_xy_pix[0] + grid.pad_pix, lens_xy_pix[1] + grid.pad_pix)
-    moments = shoot(
-        lens, template, source_xy_arcsec, on_padded, grid.padded_pix, grid.pixscale_arcsec, accuracy
-    )
+    moments = shoot(lens, template, source_xy_arcsec, on_padded, grid.padded_pix, grid.pixscale_arcsec, accuracy)
     flux = moments[:, 0].sum(axis=(1, 2)) * grid.pixscale_arcsec**2
     spectrum = light_spectrum(moments, accuracy.moment_order) * grid.pixscale_arcsec**2
     return LensedSource(spectrum=spectrum, magnification=flux, grid=grid)

@@ -35,7 +35,7 @@ def simulate_survey(out_dir: Path, settings: SimulationSettings) -> SimulatedSur
     out_dir
         Made if absent; files of an earlier run with the same names are replaced.
     settings
-        See conf/simulation.yaml. The same settings give byte-identical files.
+        See conf/simulation/default.yaml. The same settings give byte-identical files.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Settings of the embedded demo input. Values and their sources are in conf/simulation.yaml."""
+"""Settings of the embedded demo input. Values and their sources are in conf/simulation/default.yaml."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class BrightStarSettings(Model):
 
 
 class SimulationSettings(Model):
-    """Everything `simulate_survey` needs; conf/simulation.yaml holds the values."""
+    """Everything `simulate_survey` needs; conf/simulation/default.yaml holds the values."""
 
     seed: int
     release: int
@@ -154,5 +154,5 @@ def brick_name(ra_deg: float, dec_deg: float) -> str:
 
 
 def load_simulation_settings(path: Path | None = None) -> SimulationSettings:
-    """Settings from ``path``, or from conf/simulation.yaml. Raises ConfigError on unknown or missing keys."""
-    return load_section(SimulationSettings, "", "simulation" if path is None else str(path))
+    """Settings from ``path``, or from conf/simulation/default.yaml. Raises ConfigError on unknown or missing keys."""
+    return load_section(SimulationSettings, "simulation", "default" if path is None else str(path))

@@ -79,7 +79,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 def test_expected_pixel_scale(built: BuiltBank) -> None:
     assert open_bank(built.summary.path, expected_pixscale_arcsec=0.0302).pixscale_arcsec == PIXSCALE_ARCSEC
-    with pytest.raises(BankError, match="expects 0.05"):
+    with pytest.raises(BankError, match=r"expects 0\.05"):
         open_bank(built.summary.path, expected_pixscale_arcsec=0.05)
 
 
@@ -117,7 +117,8 @@ def test_choose_template_refuses(u: float, n: int) -> None:
 def test_half_light_radius_of_a_gaussian(hlr_px: float, shift_px: tuple[float, float]) -> None:
     profile = galsim.Gaussian(half_light_radius=hlr_px).shift(*shift_px)
     image = profile.drawImage(nx=121, ny=121, scale=1.0, method="no_pixel", dtype=float).array
-    assert half_light_radius_px(image) == pytest.approx(hlr_px, rel=0.01)
+    with_flat_pixels = np.hypot(hlr_px, np.sqrt(2 * np.log(2) / 12))
+    assert half_light_radius_px(image) == pytest.approx(with_flat_pixels, rel=0.01)
 
 
 def test_flat_square() -> None:

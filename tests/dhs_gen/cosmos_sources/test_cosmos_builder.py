@@ -140,7 +140,7 @@ def test_missing_file_is_one_clear_line(
 
 def test_other_pixel_scale_is_refused(settings: BankSettings, tmp_path: Path) -> None:
     folder = write_catalogue(tmp_path / "catalogue", synthetic_galaxies()[:1], pixscale_arcsec=0.05)
-    with pytest.raises(BankError, match="PIXEL_SCALE 0.05"):
+    with pytest.raises(BankError, match=r"PIXEL_SCALE 0\.05"):
         build_cosmos_bank(folder, tmp_path / "bank", settings)
 
 

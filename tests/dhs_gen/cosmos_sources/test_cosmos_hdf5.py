@@ -34,9 +34,9 @@ def clipped_noise(n: int) -> NDArray[np.float32]:
 
 
 def clipped_galaxy_in_noise() -> NDArray[np.float32]:
-    """max(image, 0) of an exponential of 0.3″ at S/N 20: a unit sum, of which 4/5 are a square pedestal."""
+    """max(image, 0) of an exponential of 0.3″ at S/N 20 (0.5″ aperture): unit sum, 4/5 of it a square pedestal."""
     galaxy = galaxies(5)[3]
-    image = np.maximum(galaxy + np.random.default_rng(5).normal(scale=1.5e-3, size=galaxy.shape), 0.0)
+    image = np.maximum(galaxy + np.random.default_rng(5).normal(scale=1.3e-3, size=galaxy.shape), 0.0)
     return (image / image.sum()).astype(np.float32)
 
 

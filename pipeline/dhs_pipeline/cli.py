@@ -1,0 +1,274 @@
+"""The ``dhs`` command: a whole run, each stage alone, and a closer look."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dhs_pipeline import __version__
+from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.session import SessionError, start_session
+from dhs_pipeline.stage import StageError
+from dhs_pipeline.storage import Location, StorageError
+
+_USER_ERRORS = (ConfigError, StageError, StorageError, SessionError, ValueError, ImportError, PermissionError)
+"""What a user can mend: told in one line, exit code 2. Anything else is a defect and keeps its traceback."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except _USER_ERRORS as error:
+        print(f"dhs: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dhs: interrupted; the same command continues where this one stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dhs", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"dark-halo-scope {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", _run, "every stage, on the simulated demo bricks or on given data")
+    _out(run)
+    _config(run)
+    run.add_argument("--data", help="folder or s3:// prefix with coadd/<AAA>/<brick>/…; default: simulate two bricks")
+    run.add_argument("--parent", help="parent catalogue (Parquet or FITS); required with --data")
+    run.add_argument("--bank", help="COSMOS source bank: built folder, GalSim real-galaxy folder or .h5")
+    run.add_argument("--generations", help="comma-separated, instead of the configuration's")
+    _spark(run)
+
+    stage = _command(commands, "stage-4a", _stage_4a, "parent catalogue → hosts, rejects, manifest")
+    _out(stage)
+    _config(stage)
+    stage.add_argument("--parent", required=True)
+    _spark(stage)
+
+    stage = _command(commands, "stage-4b", _stage_4b, "hosts → cutouts")
+    _out(stage)
+    stage.add_argument("--data", required=True)
+    _spark(stage)
+
+    stage = _command(commands, "stage-4c", _stage_4c, "manifest and cutouts → stamps of one generation")
+    _out(stage)
+    stage.add_argument("--generation", required=True)
+    stage.add_argument("--bank")
+    _spark(stage)
+
+    stage = _command(commands, "stage-4p5", _stage_4p5, "stamps → few files, splits by region")
+    _out(stage)
+    stage.add_argument("--generation", required=True)
+    _spark(stage)
+
+    report = _command(commands, "report", _report, "write OUT/report/index.html")
+    _out(report)
+
+    show = _command(commands, "show", _show, "render one task again and print its truth with a picture")
+    show.add_argument("task_id", metavar="TASK_ID")
+    _out(show)
+    show.add_argument("--generation", help="default: the first that is there")
+    show.add_argument("--bank", help="bank of a cosmos generation, where it is no longer in its place")
+    show.add_argument("--png", help="where to put the picture; default OUT/report/<TASK_ID>.png")
+
+    digest = _command(commands, "digest", _digest, "order-independent digest of a data set")
+    digest.add_argument("path", metavar="PATH")
+    digest.add_argument("--without", default="", help="comma-separated columns to leave out")
+
+    bank = _command(commands, "bank", _bank, "build a source bank from a GalSim real-galaxy folder or a .h5 bank")
+    bank.add_argument("source", metavar="SOURCE")
+    bank.add_argument("out", metavar="OUT")
+
+    simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
+    simulate.add_argument("out", metavar="OUT")
+    return parser
+
+
+def _command(commands, name, run, text):  # type: ignore[no-untyped-def]
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="run directory, local or s3://")
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", help="name in conf/run or a YAML file; default: data with --data, else demo")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
+
+
+def _spark(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--master", help="local[2] and the like; default: spark-submit's, or all local cores")
+    parser.add_argument("--partitions", type=int, help="Spark partitions; changes the schedule, never the output")
+    parser.add_argument("--force", action="store_true", help="throw away what is there and do it again")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from dhs_pipeline.run import RunInputs, run_all
+
+    if (args.data is None) != (args.parent is None):
+        raise ConfigError("--data and --parent go together: bricks and the catalogue of hosts on them")
+    config = load_run_config(args.config or ("data" if args.data else "demo"), args.set)
+    names = args.generations.split(",") if args.generations else None
+    inputs = RunInputs(
+        data=Location.of(args.data) if args.data else None,
+        parent=Location.of(args.parent) if args.parent else None,
+        bank=Location.of(args.bank) if args.bank else None,
+    )
+    run_all(
+        RunDir(Location.of(args.out)),
+        config,
+        inputs,
+        generations=names,
+        master=args.master,
+        partitions=args.partitions,
+        force=args.force,
+        progress=not args.quiet,
+    )
+
+
+def _stage_4a(args: argparse.Namespace) -> None:
+    from dhs_pipeline.manifest.stage import run_manifest
+
+    config = load_run_config(args.config or "data", args.set)
+    run = RunDir(Location.of(args.out))
+    run.start(config, force=args.force)
+    spark = start_session("dhs 4a", args.master)
+    parent = Location.of(args.parent)
+    _print_summary(run_manifest(spark, run, parent, config, force=args.force, progress=not args.quiet))
+
+
+def _stage_4b(args: argparse.Namespace) -> None:
+    from dhs_pipeline.cutouts import run_cutouts
+
+    run, config = _existing(args)
+    spark = start_session("dhs 4b", args.master)
+    _print_summary(
+        run_cutouts(
+            spark,
+            run,
+            Location.of(args.data),
+            config,
+            partitions=args.partitions,
+            force=args.force,
+            progress=not args.quiet,
+        )
+    )
+
+
+def _stage_4c(args: argparse.Namespace) -> None:
+    from dhs_pipeline.banks import prepare_bank
+    from dhs_pipeline.injection import run_injection
+
+    run, config = _existing(args)
+    generation = config.generation(args.generation)
+    bank = prepare_bank(Location.of(args.bank), run.where / "bank") if args.bank else None
+    spark = start_session(f"dhs 4c {generation.name}", args.master)
+    _print_summary(
+        run_injection(
+            spark,
+            run,
+            generation,
+            bank,
+            config,
+            partitions=args.partitions,
+            force=args.force,
+            progress=not args.quiet,
+        )
+    )
+
+
+def _stage_4p5(args: argparse.Namespace) -> None:
+    from dhs_pipeline.compact import run_compaction
+
+    run, config = _existing(args)
+    spark = start_session(f"dhs 4p5 {args.generation}", args.master)
+    _print_summary(
+        run_compaction(
+            spark,
+            run,
+            args.generation,
+            config,
+            partitions=args.partitions,
+            force=args.force,
+            progress=not args.quiet,
+        )
+    )
+
+
+def _report(args: argparse.Namespace) -> None:
+    from dhs_pipeline.report import write_report
+
+    run, _ = _existing(args)
+    print(write_report(run))
+
+
+def _show(args: argparse.Namespace) -> None:
+    from dhs_pipeline.show import show_task
+
+    run, config = _existing(args)
+    show_task(
+        run,
+        config,
+        args.task_id,
+        generation=args.generation,
+        bank=Location.of(args.bank) if args.bank else None,
+        png=Path(args.png) if args.png else None,
+    )
+
+
+def _digest(args: argparse.Namespace) -> None:
+    from dhs_pipeline.digest import digest_path
+
+    print(digest_path(Location.of(args.path), [c for c in args.without.split(",") if c]))
+
+
+def _bank(args: argparse.Namespace) -> None:
+    from dhs_pipeline.banks import describe, prepare_bank
+
+    out = Location.of(args.out)
+    if out.exists():
+        raise StageError(f"{out}: exists; choose another folder for the bank")
+    built = prepare_bank(Location.of(args.source), out)
+    print(json.dumps(describe(built), indent=2))
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from dhs_pipeline.simulate import load_simulation_settings, simulate_survey
+
+    made = simulate_survey(Path(args.out), load_simulation_settings())
+    print(f"DATA={made.data_dir} PARENT={made.parent_path}")
+
+
+def _existing(args: argparse.Namespace) -> tuple[RunDir, RunConfig]:
+    run = RunDir(Location.of(args.out))
+    return run, run.config()
+
+
+def _print_summary(summary: dict[str, object]) -> None:
+    shown = (
+        "stage",
+        "generation",
+        "rows",
+        "rows_by_status",
+        "rejects_by_reason",
+        "seconds",
+        "rows_per_second",
+        "digests",
+    )
+    print(json.dumps({key: summary[key] for key in shown if key in summary}, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Stage 4p5 on Spark: many small files become few good ones, and splits are dealt anew, by sky region.
+
+Stamps are not shuffled: the driver packs shards into output files from the light metrics table alone, and one worker
+task writes each output file. Rows in are rows out, proved by digest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dhs_gen.streams import unit_interval
+from dhs_pipeline.config import RunConfig, SplitFractions
+from dhs_pipeline.digest import Digest
+from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.schemas import COMPACTED, SPLITS
+from dhs_pipeline.stage import (
+    Receipt,
+    StageError,
+    UnitWriter,
+    is_finished,
+    open_stage,
+    require_finished,
+    run_units,
+)
+from dhs_pipeline.storage import Location
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One file to write: the rows of one split from some shards."""
+
+    split: str
+    number: int
+    sources: tuple[str, ...]
+    rows: int
+
+
+def run_compaction(
+    spark: SparkSession,
+    run: RunDir,
+    generation: str,
+    config: RunConfig,
+    *,
+    partitions: int | None,
+    force: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Write ``phase4p5/<generation>/region_split=<split>/``; returns the stage's JSON.
+
+    Raises
+    ------
+    StageError
+        If 4c has not finished, a host, region or task would be in two splits, or a row was lost or changed.
+    """
+    source = run.phase4c(generation)
+    summary_4c = require_finished(source, f"4c {generation}")
+    inputs = {"stamps": summary_4c["digests"]["stamps"]}
+    settings = {"compact": config.compact.model_dump(mode="json")}
+    stage = open_stage("4p5", run.phase4p5(generation), settings, inputs, force=force)
+    rows = _read_keys(source / "metrics")
+    splits = assign_splits(Counter(rows.column("region_id").to_pylist()), config.compact.split_fractions)
+    plan = _plan(rows, splits, summary_4c, config.compact.target_file_mb)
+    done = stage.finished_receipts()
+    pending = [o for o in plan if _unit(o) not in done]
+    if not pending and is_finished(stage.where):
+        return (stage.where / "_stage.json").read_json()
+    _check_disjoint(rows, splits)
+    where, row_group_rows = stage.where, config.compact.row_group_rows
+
+    def work(outputs: Iterator[OutputFile]) -> Iterator[Receipt]:
+        for output in outputs:
+            yield _write(output, source / "stamps", splits, UnitWriter(where, _unit(output)), row_group_rows)
+
+    fresh = run_units(
+        spark, f"4p5 {generation}", pending, work, partitions=partitions, rows_of=lambda o: o.rows, progress=progress
+    )
+    receipts = [*done.values(), *fresh]
+    digest = _check_nothing_lost(receipts, summary_4c)
+    achieved = Counter({split: 0 for split in SPLITS})
+    for output in plan:
+        achieved[output.split] += output.rows
+    return stage.finish(
+        receipts,
+        {
+            "generation": generation,
+            "rows_digest": str(digest),
+            "regions_by_split": dict(sorted(Counter(splits.values()).items())),
+            "split_fractions": {
+                split: {
+                    "configured": config.compact.split_fractions.as_dict()[split],
+                    "achieved": round(achieved[split] / rows.num_rows, 4),
+                    "rows": achieved[split],
+                }
+                for split in SPLITS
+            },
+            "templates_in_more_than_one_split": _shared_templates(rows, splits),
+        },
+    )
+
+
+def assign_splits(rows_of_region: Mapping[int, int], fractions: SplitFractions) -> dict[int, str]:
+    """Give whole regions to splits so that the rows come as near to the fractions as regions allow.
+
+    The largest regions are dealt first (ties in the order of a hash), each to the split that is then farthest below
+    its share. The result depends on the regions and their rows alone.
+    """
+    total = sum(rows_of_region.values())
+    wanted = {split: fraction * total for split, fraction in fractions.as_dict().items() if fraction > 0}
+    order = sorted(rows_of_region, key=lambda r: (-rows_of_region[r], unit_interval(r, salt="split_order")))
+    held = dict.fromkeys(wanted, 0.0)
+    splits = {}
+    for region in order:
+        split = max(wanted, key=lambda s: wanted[s] - held[s])
+        splits[region] = split
+        held[split] += rows_of_region[region]
+    return splits
+
+
+def _read_keys(metrics: Location) -> pa.Table:
+    """Region, host, template and shard file of every row, from the metrics table."""
+    columns = ["task_id", "host_id", "region_id", "template_id"]
+    tables = []
+    for file in metrics.files(".parquet"):
+        table = file.read_table(columns)
+        tables.append(table.append_column("file", pa.repeat(file.name, table.num_rows)))
+    if not tables:
+        raise StageError(f"{metrics}: no metrics here")
+    return pa.concat_tables(tables)
+
+
+def _check_disjoint(rows: pa.Table, splits: Mapping[int, str]) -> None:
+    """A task is there once, and a host is in one split."""
+    if (again := rows.num_rows - pc.count_distinct(rows.column("task_id")).as_py()) > 0:
+        raise StageError(f"{again} task ids are there more than once")
+    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
+    pairs = pa.table({"host": rows.column("host_id"), "split": split}).group_by(["host", "split"]).aggregate([])
+    if pairs.num_rows != pc.count_distinct(pairs.column("host")).as_py():
+        raise StageError("a host lies in two regions of different splits")
+
+
+def _shared_templates(rows: pa.Table, splits: Mapping[int, str]) -> int:
+    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
+    used = pa.table({"template": rows.column("template_id"), "split": split}).group_by(["template", "split"])
+    counts = Counter(used.aggregate([]).column("template").to_pylist())
+    return sum(1 for template, n in counts.items() if template is not None and n > 1)
+
+
+def _plan(
+    rows: pa.Table, splits: Mapping[int, str], summary_4c: Mapping[str, Any], target_file_mb: float
+) -> list[OutputFile]:
+    """Fill output files with shards, in their order, up to the target size."""
+    bytes_per_row = summary_4c["bytes"] / max(summary_4c["rows"], 1)
+    target_rows = max(1, int(target_file_mb * 1e6 / bytes_per_row))
+    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
+    counts = pa.table({"file": rows.column("file"), "split": split}).group_by(["split", "file"])
+    per_file = counts.aggregate([([], "count_all")]).sort_by([("split", "ascending"), ("file", "ascending")])
+    plan: list[OutputFile] = []
+    for name in SPLITS:
+        held: list[tuple[str, int]] = []
+        for row in per_file.filter(pc.equal(per_file.column("split"), name)).to_pylist():
+            held.append((row["file"], row["count_all"]))
+            if sum(n for _, n in held) >= target_rows:
+                plan.append(_output(name, plan, held))
+                held = []
+        if held:
+            plan.append(_output(name, plan, held))
+    return plan
+
+
+def _output(split: str, plan: Sequence[OutputFile], held: Sequence[tuple[str, int]]) -> OutputFile:
+    number = sum(1 for o in plan if o.split == split)
+    return OutputFile(split, number, tuple(f for f, _ in held), sum(n for _, n in held))
+
+
+def _unit(output: OutputFile) -> str:
+    return f"{output.split}-{output.number:05d}"
+
+
+def _write(
+    output: OutputFile, stamps: Location, splits: Mapping[int, str], writer: UnitWriter, row_group_rows: int
+) -> Receipt:
+    tables = []
+    for name in output.sources:
+        with (stamps / name).open_input() as source:
+            table = pq.read_table(source)
+        here = pa.array([splits[r] == output.split for r in table.column("region_id").to_pylist()])
+        tables.append(table.filter(here))
+    table = _relabel(pa.concat_tables(tables))
+    writer.write(f"region_split={output.split}", table, row_group_rows=row_group_rows)
+    return writer.finish(table.num_rows, Counter(table.column("status").to_pylist()))
+
+
+def _relabel(table: pa.Table) -> pa.Table:
+    """The folder names the new split (``region_split=train``); the column keeps the one of 4a under its own name."""
+    columns = [table.column("region_split" if f.name == "region_split_4a" else f.name) for f in COMPACTED]
+    return pa.table(columns, schema=COMPACTED)
+
+
+def _check_nothing_lost(receipts: Sequence[Receipt], summary_4c: Mapping[str, Any]) -> Digest:
+    """Rows out, with their digest, equal rows in."""
+    out = Digest()
+    for receipt in receipts:
+        for text in receipt.digests.values():
+            out += Digest.parse(text)
+    rows_in = Digest.parse(summary_4c["digests"]["stamps"])
+    if out != rows_in:
+        raise StageError(f"compaction changed rows: {rows_in} went in, {out} came out")
+    return out

@@ -1,0 +1,233 @@
+"""Stage 4c on Spark: render, add and measure, one generation at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dhs_gen.inject import BandResult, InjectionSettings, Stamp, inject
+from dhs_gen.lensing.rays import Accuracy
+from dhs_gen.status import Status
+from dhs_gen.task import HostCutout, Task, TaskFailed
+from dhs_pipeline.config import Generation, RunConfig
+from dhs_pipeline.cutouts import read_cutouts
+from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.schemas import MANIFEST, METRICS, STAMPS, table_from_rows
+from dhs_pipeline.sources import MadeSource, SourceMaker, check_bank, source_maker
+from dhs_pipeline.stage import Receipt, UnitWriter, is_finished, open_stage, require_finished, run_units
+from dhs_pipeline.storage import Location
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_STAMP_ROW_GROUP = 512
+_RESULT = pa.schema([f for f in STAMPS if f.name not in MANIFEST.names])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A row group of a manifest file: the unit of restart."""
+
+    manifest: str
+    row_group: int
+    rows: int
+
+    @property
+    def part(self) -> str:
+        return Location(self.manifest).name
+
+    @property
+    def unit(self) -> str:
+        return f"{self.part.removeprefix('part-').removesuffix('.parquet')}-{self.row_group:04d}"
+
+
+def run_injection(
+    spark: SparkSession,
+    run: RunDir,
+    generation: Generation,
+    bank: Location | None,
+    config: RunConfig,
+    *,
+    partitions: int | None,
+    force: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Render every task of the manifest in one generation; returns the stage's JSON.
+
+    Every manifest row ends in exactly one row of stamps and of metrics, with a status.
+
+    Raises
+    ------
+    StageError
+        If 4a or 4b has not finished.
+    ValueError
+        If the generation's bank is missing or not what it states.
+    """
+    digests = require_finished(run.phase4a, "4a")["digests"] | require_finished(run.phase4b, "4b")["digests"]
+    inputs = {"manifest": digests["manifest"], "cutouts": digests["cutouts"], **check_bank(generation, bank)}
+    settings = injection_config(generation, config)
+    stage = open_stage("4c", run.phase4c(generation.name), settings, inputs, force=force)
+    shards = list_shards(run.manifest)
+    done = stage.finished_receipts()
+    pending = [s for s in shards if s.unit not in done]
+    if not pending and is_finished(stage.where):
+        return (stage.where / "_stage.json").read_json()
+    where, cutouts = stage.where, run.cutouts
+
+    def work(units: Iterator[Shard]) -> Iterator[Receipt]:
+        renderer = Renderer(generation, bank, config)
+        for shard in units:
+            writer = UnitWriter(where, shard.unit)
+            stamps = renderer.render(read_shard(shard), cutouts / shard.part)
+            writer.write("stamps", stamps, row_group_rows=_STAMP_ROW_GROUP)
+            writer.write("metrics", stamps.select(METRICS.names).cast(METRICS), row_group_rows=65_536)
+            yield writer.finish(stamps.num_rows, Counter(stamps.column("status").to_pylist()))
+
+    fresh = run_units(
+        spark,
+        f"4c {generation.name}",
+        pending,
+        work,
+        partitions=partitions,
+        rows_of=lambda shard: shard.rows,
+        progress=progress,
+    )
+    return stage.finish([*done.values(), *fresh], {"generation": generation.name})
+
+
+def injection_config(generation: Generation, config: RunConfig) -> dict[str, Any]:
+    """The part of the configuration that decides the bytes of a stamp."""
+    return {
+        "generation": generation.model_dump(mode="json"),
+        "survey": config.survey.model_dump(mode="json"),
+        "rendering": config.rendering.model_dump(mode="json"),
+        "stamp": config.stamp.model_dump(mode="json"),
+    }
+
+
+def injection_settings(config: RunConfig) -> InjectionSettings:
+    survey, rendering = config.survey, config.rendering
+    return InjectionSettings(
+        pixscale_arcsec=survey.pixscale_arcsec,
+        kernel_size_pix=survey.psf_kernel_size_pix,
+        moffat_beta=dict(survey.moffat_beta),
+        electrons_per_nmgy_per_exposure=dict(survey.electrons_per_nmgy_per_exposure),
+        bad_mask=survey.bad_mask,
+        layers=tuple(config.stamp.layers),
+        accuracy=Accuracy(
+            rendering.rays_per_resolution,
+            rendering.min_supersampling,
+            rendering.max_supersampling,
+            rendering.moment_order,
+        ),
+    )
+
+
+def list_shards(manifest: Location) -> list[Shard]:
+    """Every row group of every manifest file, in order."""
+    shards = []
+    for file in manifest.files(".parquet"):
+        with file.open_input() as source:
+            metadata = pq.ParquetFile(source).metadata
+        shards += [Shard(file.uri, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+    return shards
+
+
+def read_shard(shard: Shard) -> pa.Table:
+    with Location(shard.manifest).open_input() as source:
+        return pq.ParquetFile(source).read_row_group(shard.row_group)
+
+
+class Renderer:
+    """Turns manifest rows into stamp rows for one generation. One per worker task: it holds the open bank."""
+
+    def __init__(self, generation: Generation, bank: Location | None, config: RunConfig) -> None:
+        self._generation = generation
+        self._make_source: SourceMaker = source_maker(generation, bank)
+        self._settings = injection_settings(config)
+        self._flux_scale = 0.0 if generation.arc == "zero_flux" else 1.0
+
+    def render(self, tasks: pa.Table, cutout_part: Location) -> pa.Table:
+        """MANIFEST rows → STAMPS rows, in the same order."""
+        rows = tasks.to_pylist()
+        cutouts = _cutouts_of(cutout_part, rows)
+        results = table_from_rows([self._result(row, cutouts.get(row["host_id"])) for row in rows], _RESULT)
+        columns = [tasks.column(f.name) if f.name in MANIFEST.names else results.column(f.name) for f in STAMPS]
+        return pa.table(columns, schema=STAMPS)
+
+    def stamp(self, row: Mapping[str, Any], cutout: HostCutout | None) -> tuple[Stamp, MadeSource | None]:
+        """The stamp of one manifest row, or TaskFailed with the status it ends in."""
+        task = Task.from_row(row)
+        if cutout is None:
+            raise TaskFailed(Status.CUTOUT_MISSING, f"no cutout of host {row['host_id']}")
+        made = self._make_source(task)
+        template = None if made is None else made.template
+        return inject(task, cutout, template, self._flux_scale, self._settings), made
+
+    def _result(self, row: Mapping[str, Any], cutout: HostCutout | None) -> dict[str, object]:
+        generation = self._generation
+        result: dict[str, object] = {
+            "gen_variant": generation.name,
+            "source_mode": generation.source.mode if generation.source and not row["is_control"] else "none",
+            "artifact_profile": generation.artifact_profile,
+            "arc_injected": 0,
+            "cutout_ok": 0,
+        }
+        try:
+            stamp, made = self.stamp(row, cutout)
+        except TaskFailed as failure:
+            return result | {"status": failure.status.value, "message": failure.message}
+        return result | _stamp_columns(stamp, made, self._flux_scale, self._settings.layers)
+
+
+def _cutouts_of(part: Location, rows: Sequence[Mapping[str, Any]]) -> dict[str, HostCutout]:
+    bands = "".join(sorted({b for row in rows for b in row["bandset"]}))
+    return _cached_cutouts(part, frozenset(row["host_id"] for row in rows), bands)
+
+
+@lru_cache(maxsize=2)
+def _cached_cutouts(part: Location, host_ids: frozenset[str], bands: str) -> dict[str, HostCutout]:
+    """Neighbouring shards share hosts."""
+    return read_cutouts(part, set(host_ids), bands)
+
+
+def _stamp_columns(
+    stamp: Stamp, made: MadeSource | None, flux_scale: float, layers: tuple[str, ...]
+) -> dict[str, object]:
+    columns: dict[str, object] = {
+        "status": Status.OK.value,
+        "cutout_ok": 1,
+        "arc_injected": int(made is not None and flux_scale > 0),
+        "lens_x_pix": stamp.lens_xy_pix[0],
+        "lens_y_pix": stamp.lens_xy_pix[1],
+        "stamp_corner_x_pix": stamp.corner_xy_pix[0],
+        "stamp_corner_y_pix": stamp.corner_xy_pix[1],
+        "template_id": None if made is None else made.template_id,
+        "magnification": stamp.magnification,
+        "bad_pixel_frac": stamp.bad_pixel_frac,
+        "stamp_npz": stamp.encode(layers),
+    }
+    for band, result in stamp.bands.items():
+        columns |= _band_columns(band, result)
+    return columns
+
+
+def _band_columns(b: str, result: BandResult) -> dict[str, object]:
+    return {
+        f"psfsize_used_{b}_arcsec": result.psf.psfsize_arcsec,
+        f"psf_fwhm_used_{b}_arcsec": result.psf.fwhm_arcsec,
+        f"psf_cut_frac_{b}": result.psf.cut_fraction,
+        f"theta_e_over_fwhm_{b}": result.theta_e_over_fwhm,
+        f"unlensed_flux_{b}_nmgy": result.unlensed_flux_nmgy,
+        f"lensed_flux_{b}_nmgy": result.lensed_flux_nmgy,
+        f"off_stamp_frac_{b}": result.off_stamp_frac,
+        f"arc_snr_{b}": result.snr.matched_filter,
+        f"arc_peak_snr_{b}": result.snr.peak,
+        f"g_eff_{b}": result.g_eff,
+    }

@@ -1,0 +1,216 @@
+"""From parent rows to hosts: one name for each quantity, the cuts, and the reason of every reject."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from astropy import units as u
+from astropy_healpix import HEALPix
+from numpy.typing import NDArray
+
+from dhs_gen.status import RedshiftSource, RejectReason
+from dhs_gen.streams import unit_interval
+from dhs_gen.units import depth_ivar_to_mag, nmgy_to_mag
+from dhs_pipeline.config import HostCuts, ParentColumns, RunConfig, SplitFractions
+from dhs_pipeline.manifest.parent import ColumnMap, float_column, text_column
+from dhs_pipeline.schemas import BANDS, HOSTS
+
+CANDIDATES = pa.schema(
+    [
+        *(f.with_nullable(True) for f in HOSTS),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+    ]
+)
+"""Every parent row as a host, with the reason why it is none (null: it is one)."""
+
+_BRICKNAME = re.compile(r"^\d{4}[pm]\d{3}$")
+
+
+def normalise(table: pa.Table, columns: ColumnMap, config: RunConfig) -> pa.Table:
+    """Parent rows → candidates (see ``CANDIDATES``), each with its quantities, region and the reason of a reject."""
+    settings = config.manifest
+    values = _quantities(table, columns, config)
+    reasons = _Reasons(table.num_rows)
+    _apply_cuts(values, columns, config.hosts, reasons)
+    in_sky = np.isfinite(values["ra_deg"]) & (np.abs(values["dec_deg"]) <= 90)
+    values["region_id"] = _regions(values["ra_deg"], values["dec_deg"], in_sky, settings.region_nside)
+    values["region_split"] = [
+        split_of_region(region, settings.split_fractions) if good else None
+        for region, good in zip(values["region_id"], in_sky, strict=True)
+    ]
+    values["reason"], values["message"] = reasons.reason, reasons.message
+    return pa.table([_to_array(values[f.name], f.type) for f in CANDIDATES], schema=CANDIDATES)
+
+
+def split_of_region(region_id: int, fractions: SplitFractions) -> str:
+    """Split of a region by a hash of its number: every row of a region falls on the same side."""
+    position = unit_interval(int(region_id), salt="region_split")
+    edge = 0.0
+    for split, fraction in fractions.as_dict().items():
+        edge += fraction
+        if position < edge:
+            return split
+    return "test"
+
+
+class _Reasons:
+    """The first reason that applies to each row."""
+
+    def __init__(self, rows: int) -> None:
+        self.reason: list[str | None] = [None] * rows
+        self.message: list[str | None] = [None] * rows
+
+    def add(self, bad: NDArray[np.bool_], reason: RejectReason, message: Callable[[int], str]) -> None:
+        for i in np.flatnonzero(bad):
+            if self.reason[i] is None:
+                self.reason[i] = reason.value
+                self.message[i] = message(int(i))
+
+
+def _quantities(table: pa.Table, columns: ColumnMap, config: RunConfig) -> dict[str, Any]:
+    """Canonical columns as float64 arrays (NaN where the parent has none) and lists of text.
+
+    Where the parent has E(B−V) but no transmission, the latter is 10^(−0.4 A E(B−V)) with the survey's coefficients,
+    which is how Tractor computes its column.
+    """
+    rows, parent = table.num_rows, config.parent
+
+    def number(name: str) -> NDArray[np.float64]:
+        return float_column(table, columns.columns[name]) if name in columns.columns else np.full(rows, np.nan)
+
+    def text(name: str) -> list[str | None]:
+        return text_column(table, columns.columns[name]) if name in columns.columns else [None] * rows
+
+    values: dict[str, Any] = {"brickname": text("brickname"), "type": text("type")}
+    for name in ("ra_deg", "dec_deg", "ebv_mag", "sigma_v_km_s"):
+        values[name] = number(name)
+    for b in BANDS:
+        values[f"flux_{b}_nmgy"] = number(f"flux_{b}_nmgy")
+        values[f"mag_{b}"] = nmgy_to_mag(values[f"flux_{b}_nmgy"])
+        values[f"psfsize_{b}_arcsec"] = number(f"psfsize_{b}_arcsec")
+        values[f"mw_transmission_{b}"] = (
+            number(f"mw_transmission_{b}")
+            if f"mw_transmission_{b}" in columns.columns
+            else 10.0 ** (-0.4 * config.survey.extinction_per_ebv.get(b, np.nan) * values["ebv_mag"])
+        )
+        depth = number(f"psfdepth_{b}")
+        values[f"psfdepth_{b}_mag"] = depth_ivar_to_mag(depth) if parent.psfdepth_kind == "ivar" else depth
+    values |= _redshifts(table, columns, parent)
+    values["parent_row"] = table.column("parent_row").to_numpy()
+    values["host_id"] = _host_ids(values, [text(n) for n in ("release", "brickid", "objid")])
+    return values
+
+
+def _redshifts(table: pa.Table, columns: ColumnMap, parent: ParentColumns) -> dict[str, Any]:
+    z_l = np.full(table.num_rows, np.nan)
+    source: list[str | None] = [None] * table.num_rows
+    origin: list[str | None] = [None] * table.num_rows
+    for name, kind in columns.redshifts:
+        found = float_column(table, name)
+        for i in np.flatnonzero(np.isnan(z_l) & np.isfinite(found)):
+            z_l[i], source[i], origin[i] = found[i], kind, name
+    if parent.assign_redshift is not None:
+        for i in np.flatnonzero(np.isnan(z_l)):
+            z_l[i], source[i] = parent.assign_redshift, RedshiftSource.ASSIGNED.value
+    return {"z_l": z_l, "z_l_source": source, "z_l_column": origin}
+
+
+def _host_ids(values: dict[str, Any], keys: list[list[str | None]]) -> list[str]:
+    """release-brickid-objid is unique in the survey; brickname-objid within one release; else the position."""
+    ids = []
+    for i, brickname in enumerate(values["brickname"]):
+        release, brickid, objid = (column[i] for column in keys)
+        if release and brickid and objid:
+            ids.append(f"{release}-{brickid}-{objid}")
+        elif objid:
+            ids.append(f"{brickname}-{objid}")
+        else:
+            ids.append(f"{brickname}-{values['ra_deg'][i]:.6f}-{values['dec_deg'][i]:.6f}")
+    return ids
+
+
+def _apply_cuts(values: dict[str, Any], columns: ColumnMap, cuts: HostCuts, reasons: _Reasons) -> None:
+    v = values
+    name, kind = v["brickname"], v["type"]
+    reasons.add(
+        ~(np.isfinite(v["ra_deg"]) & (v["ra_deg"] >= 0) & (v["ra_deg"] < 360) & (np.abs(v["dec_deg"]) <= 90)),
+        RejectReason.POSITION_INVALID,
+        lambda i: f"ra {v['ra_deg'][i]}, dec {v['dec_deg'][i]}",
+    )
+    reasons.add(
+        np.array([n is None or _BRICKNAME.match(n) is None for n in name], dtype=bool),
+        RejectReason.BRICKNAME_INVALID,
+        lambda i: f"brickname {name[i]!r}",
+    )
+    if cuts.types is not None and "type" in columns.columns:
+        reasons.add(
+            np.array([t not in cuts.types for t in kind], dtype=bool),
+            RejectReason.TYPE_EXCLUDED,
+            lambda i: f"type {kind[i]}, allowed {', '.join(cuts.types or ())}",
+        )
+    for b in BANDS:
+        flux = v[f"flux_{b}_nmgy"]
+        reasons.add(~np.isfinite(flux), RejectReason.FLUX_NOT_FINITE, lambda i, b=b, f=flux: f"flux_{b} {f[i]}")
+        reasons.add(flux <= 0, RejectReason.FLUX_NOT_POSITIVE, lambda i, b=b, f=flux: f"flux_{b} {f[i]}")
+        for quantity, reason in (
+            (f"psfsize_{b}_arcsec", RejectReason.PSFSIZE_INVALID),
+            (f"psfdepth_{b}_mag", RejectReason.PSFDEPTH_INVALID),
+        ):
+            if quantity.removesuffix("_mag") in columns.columns:
+                found = v[quantity]
+                reasons.add(~(found > 0), reason, lambda i, q=quantity, f=found: f"{q} {f[i]}")
+        _require_extinction(v, b, reasons)
+    _apply_ranges(v, cuts, reasons)
+
+
+def _require_extinction(v: dict[str, Any], band: str, reasons: _Reasons) -> None:
+    transmission = v[f"mw_transmission_{band}"]
+    reasons.add(
+        ~((transmission > 0) & (transmission <= 1)),
+        RejectReason.EXTINCTION_MISSING,
+        lambda i: f"mw_transmission_{band} {transmission[i]}",
+    )
+
+
+def _apply_ranges(v: dict[str, Any], cuts: HostCuts, reasons: _Reasons) -> None:
+    z_l = v["z_l"]
+    reasons.add(~np.isfinite(z_l), RejectReason.REDSHIFT_MISSING, lambda i: "no redshift column has a number")
+    low, high = cuts.z_l_range
+    reasons.add((z_l < low) | (z_l > high), RejectReason.REDSHIFT_OUT_OF_RANGE, lambda i: f"z_l {z_l[i]:.4f}")
+    if cuts.mag_r_range is not None:
+        mag, (bright, faint) = v["mag_r"], cuts.mag_r_range
+        reasons.add((mag < bright) | (mag > faint), RejectReason.MAG_OUT_OF_RANGE, lambda i: f"r {mag[i]:.3f}")
+    if cuts.color_rz_min_mag is not None:
+        color = v["mag_r"] - v["mag_z"]
+        reasons.add(color < cuts.color_rz_min_mag, RejectReason.COLOR_OUT_OF_RANGE, lambda i: f"r-z {color[i]:.3f}")
+    for column, limit, reason, beyond in (
+        ("ebv_mag", cuts.ebv_max_mag, RejectReason.EBV_TOO_HIGH, np.greater),
+        ("psfsize_r_arcsec", cuts.psfsize_r_max_arcsec, RejectReason.PSFSIZE_TOO_LARGE, np.greater),
+        ("psfdepth_r_mag", cuts.psfdepth_r_min_mag, RejectReason.DEPTH_TOO_SHALLOW, np.less),
+    ):
+        if limit is not None:
+            found = v[column]
+            reasons.add(beyond(found, limit), reason, lambda i, c=column, f=found: f"{c} {f[i]:.4f}")
+
+
+def _regions(
+    ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64], in_sky: NDArray[np.bool_], nside: int
+) -> NDArray[np.int64]:
+    """HEALPix pixel (nested) of each position; −1 where the position is no position."""
+    region = np.full(ra_deg.size, -1, dtype=np.int64)
+    if in_sky.any():
+        grid = HEALPix(nside=nside, order="nested")
+        region[in_sky] = grid.lonlat_to_healpix(ra_deg[in_sky] * u.deg, dec_deg[in_sky] * u.deg)
+    return region
+
+
+def _to_array(values: object, dtype: pa.DataType) -> pa.Array:
+    """NaN becomes null in the tables."""
+    if pa.types.is_floating(dtype):
+        return pa.array(np.asarray(values, dtype=np.float64), dtype, from_pandas=True)
+    return pa.array(values, dtype)

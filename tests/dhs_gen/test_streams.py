@@ -1,0 +1,93 @@
+"""Keys and random streams: the same everywhere, different for every key."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dhs_gen.streams import blake2b_u64, stable_id, stream, unit_interval
+
+_PROGRAM = """
+from dhs_gen.streams import blake2b_u64, stable_id, stream, unit_interval
+stream("somebody", "else").random(1000)
+print(blake2b_u64("a", 1), stable_id("h", 2.5), unit_interval("u", 3).hex())
+print(stream("task", "purpose", salt="s", band="g").random(4).tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_values_do_not_depend_on_the_process(hash_seed: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [
+        f"{blake2b_u64('a', 1)} {stable_id('h', 2.5)} {unit_interval('u', 3).hex()}",
+        stream("task", "purpose", salt="s", band="g").random(4).tobytes().hex(),
+    ]
+    assert run.stdout.splitlines() == expected
+
+
+def test_hash_is_blake2b_of_salt_and_parts_each_ended_by_nul() -> None:
+    digest = hashlib.blake2b(b"salt\0brick\0" + b"17\0", digest_size=8).digest()
+    assert blake2b_u64("brick", 17, salt="salt") == int.from_bytes(digest, "little")
+    digest = hashlib.blake2b(b"\0" + "θ".encode() + b"\0", digest_size=8).digest()
+    assert blake2b_u64("θ") == int.from_bytes(digest, "little")
+
+
+def test_stable_id_is_128_bits_of_blake2b() -> None:
+    assert stable_id("x", 2) == hashlib.blake2b(b"id\0x\0" + b"2\0", digest_size=16).hexdigest()
+    assert len(stable_id()) == 32
+
+
+def test_stream_is_philox_with_the_128_bit_key() -> None:
+    digest = hashlib.blake2b(b"salt\0task\0noise\0g\0", digest_size=16).digest()
+    expected = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little"))).random(5)
+    np.testing.assert_array_equal(stream("task", "noise", salt="salt", band="g").random(5), expected)
+
+
+def test_unit_interval_is_the_top_53_bits() -> None:
+    assert unit_interval("k", 1) == (blake2b_u64("k", 1) >> 11) / 2**53
+    assert all(0 <= unit_interval("k", i) < 1 for i in range(1000))
+
+
+def test_order_of_calls_does_not_matter() -> None:
+    keys = [(t, p) for t in ("t1", "t2") for p in ("p1", "p2")]
+    forward = {k: stream(*k).random(3).tolist() for k in keys}
+    backward = {k: stream(*k).random(3).tolist() for k in reversed(keys)}
+    assert forward == backward
+
+
+def test_every_part_of_the_key_counts() -> None:
+    draws = {
+        tuple(stream(task, purpose, salt=salt, band=band).random(2))
+        for task, purpose, salt, band in itertools.product(("t1", "t2"), ("p1", "p2"), ("", "s"), ("", "g", "r"))
+    }
+    assert len(draws) == 2 * 2 * 2 * 3
+
+
+def test_parts_do_not_run_into_each_other() -> None:
+    assert len({blake2b_u64("ab", "c"), blake2b_u64("a", "bc"), blake2b_u64("abc"), blake2b_u64("c", salt="ab")}) == 4
+    assert stream("t", "p", band="g").random() != stream("t", "pg").random()
+
+
+def test_unit_interval_is_uniform() -> None:
+    u = np.array([unit_interval("uniform", i) for i in range(20_000)])
+    assert stats.kstest(u, "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 4 / np.sqrt(u.size)
+
+
+def test_first_draws_of_neighbouring_streams_are_uniform_and_uncorrelated() -> None:
+    first = np.array([stream(f"task-{i}", "p").random() for i in range(5000)])
+    assert stats.kstest(first, "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 4 / np.sqrt(first.size)
