@@ -1,1 +1,79 @@
-setup:
+# Dark Halo Scope. `make` lists the targets.
+OUT ?= runs/demo
+DATA ?=
+PARENT ?=
+BANK ?=
+GENERATION ?= gen7
+TASK ?=
+ARGS ?=
+
+VENV := .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DHS := $(VENV)/bin/dhs
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock run stage-4a stage-4b stage-4c stage-4p5 report show test test-slow check bench docs wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv with everything in requirements.lock (Python 3.11; Java comes with it)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, found %s" % sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+lock:  ## write requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" -o requirements.lock
+
+INPUTS := $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(if $(BANK),--bank $(BANK))
+
+run: $(STAMP)  ## every stage: two simulated bricks, or DATA=… PARENT=… [BANK=…] OUT=…
+	$(DHS) run --out $(OUT) $(INPUTS) $(ARGS)
+
+stage-4a: $(STAMP)  ## manifest: PARENT=… OUT=…
+	$(VENV)/bin/python jobs/stage_4a_manifest.py --out $(OUT) --parent $(PARENT) $(ARGS)
+
+stage-4b: $(STAMP)  ## host cutouts: DATA=… OUT=…
+	$(VENV)/bin/python jobs/stage_4b_cutouts.py --out $(OUT) --data $(DATA) $(ARGS)
+
+stage-4c: $(STAMP)  ## injection: GENERATION=gen7 [BANK=…] OUT=…
+	$(VENV)/bin/python jobs/stage_4c_inject.py --out $(OUT) --generation $(GENERATION) $(if $(BANK),--bank $(BANK)) $(ARGS)
+
+stage-4p5: $(STAMP)  ## compaction and splits: GENERATION=gen7 OUT=…
+	$(VENV)/bin/python jobs/stage_4p5_compact.py --out $(OUT) --generation $(GENERATION) $(ARGS)
+
+report: $(STAMP)  ## OUT/report/index.html
+	$(DHS) report --out $(OUT)
+
+show: $(STAMP)  ## one task with its truth and a picture: TASK=… OUT=…
+	$(DHS) show $(TASK) --out $(OUT) $(ARGS)
+
+test: $(STAMP)  ## the tests, under 10 minutes on 2 cores
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## statistical and acceptance tests
+	$(VENV)/bin/python -m pytest -m slow -s
+
+check: $(STAMP)  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)  ## throughput of the stages beside a lenstronomy loop
+	$(VENV)/bin/python benchmarks/throughput.py
+
+docs: $(STAMP)  ## the figures and tables of docs/
+	$(VENV)/bin/python benchmarks/rendering_accuracy.py
+	$(VENV)/bin/python docs/make_figures.py
+
+wheel: $(STAMP)  ## dist/*.whl, without Spark
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+clean:  ## remove caches and build products (runs/ stays)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -133,11 +133,24 @@ class Axis(Model):
 
 
 class DesignAxes(Model):
+    """Axes of a continuous design; the source's brightness is absolute (src_mag_r) or relative to the host's."""
+
     theta_e_arcsec: Axis
-    src_dmag: Axis
+    src_dmag: Axis | None = None
+    src_mag_r: Axis | None = None
     src_reff_arcsec: Axis
     src_e: Axis
     shear: Axis
+
+    @model_validator(mode="after")
+    def _one_brightness(self) -> DesignAxes:
+        if (self.src_dmag is None) == (self.src_mag_r is None):
+            raise ValueError("give one of src_dmag and src_mag_r")
+        return self
+
+    def named(self) -> dict[str, Axis]:
+        """The axes that are there, by column."""
+        return {name: axis for name in type(self).model_fields if (axis := getattr(self, name)) is not None}
 
 
 class HaltonDesign(Model):
@@ -347,11 +360,14 @@ def load_run_config(where: str, overrides: Sequence[str] = ()) -> RunConfig:
     tree = _read_yaml(path)
     for override in overrides:
         _apply_override(tree, override)
+    origins = {}
     for section in _SECTIONS:
-        tree[section] = _expand(tree.get(section), section, path)
+        if isinstance(tree.get(section), str):
+            origins[section] = _find(section, tree[section])
+            tree[section] = _read_yaml(origins[section])
     if isinstance(names := tree.get("generations"), list):
-        tree["generations"] = [_expand(name, "generations", path) for name in names]
-    return _validate(RunConfig, tree, path)
+        tree["generations"] = [_read_yaml(_find("generations", n)) if isinstance(n, str) else n for n in names]
+    return _validate(RunConfig, tree, path, origins)
 
 
 def load_section(model: type[M], folder: str, where: str) -> M:
@@ -394,15 +410,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _expand(value: Any, folder: str, origin: Path) -> Any:
-    """A name becomes the content of its file; spelled-out sections stay."""
-    if not isinstance(value, str):
-        return value
-    if value.endswith((".yaml", ".yml")) and not Path(value).is_absolute() and not Path(value).is_file():
-        value = str(origin.parent / value)
-    return _read_yaml(_find(folder, value))
-
-
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -419,11 +426,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     node[last] = yaml.safe_load(text)
 
 
-def _validate(model: type[M], tree: dict[str, Any], path: Path) -> M:
+def _validate(model: type[M], tree: dict[str, Any], path: Path, origins: Mapping[str, Path] | None = None) -> M:
+    """Validate, and blame the file that a section came from."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
+        path = (origins or {}).get(str(first["loc"][0]) if first["loc"] else "", path)
         key = ".".join(str(part) for part in first["loc"]) or "(file)"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{path}: {key}: {_explain(model, first)}{more}") from error
@@ -431,10 +440,25 @@ def _validate(model: type[M], tree: dict[str, Any], path: Path) -> M:
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(model.model_fields)) if len(problem["loc"]) == 1 else "see conf/"
-        return f"unknown key; allowed: {allowed}"
+        return f"unknown key; allowed: {', '.join(_allowed_keys(model, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return "this key is required"
     message = problem["msg"].removeprefix("Value error, ")
     found = problem["input"]
     return message if isinstance(found, dict) else f"{message}, found {found!r}"
+
+
+def _allowed_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Keys of the section at ``path``; list positions and the tags of unions name no field and are passed over."""
+    candidates = [model]
+    for step in path:
+        fields = [c.model_fields[step] for c in candidates if isinstance(step, str) and step in c.model_fields]
+        candidates = [m for field in fields for m in _models_in(field.annotation)] or candidates
+    return sorted({key for candidate in candidates for key in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation such as ``tuple[Generation, ...]`` or ``A | B`` is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -94,7 +94,7 @@ def test_older_layouts_are_read() -> None:
 
 @pytest.mark.parametrize("arrays", [{"a": np.zeros((2, 2)), "b": np.zeros((2, 2))}, {"img": np.zeros((4, 8, 9))}])
 def test_what_holds_no_image_is_a_value_error(arrays: dict[str, NDArray[np.generic]]) -> None:
-    with pytest.raises(ValueError, match="image_<band>|single array"):
+    with pytest.raises(ValueError, match=r"image_<band>|single array"):
         decode_stamp_npz(npz(**arrays))
 
 

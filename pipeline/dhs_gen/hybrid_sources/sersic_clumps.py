@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+from scipy.special import erf, gammaincinv
 
 from dhs_gen.streams import stream
 
@@ -123,7 +123,7 @@ def _check(side_pix: int, re_pix: float, n_sersic: float, axis_ratio: float) -> 
 def _gaussian_image(side_pix: int, x0: float, y0: float, sigma_pix: float) -> NDArray[np.float64]:
     """Round Gaussian about (x0, y0) from the centre, integrated over pixels."""
     edges = np.arange(side_pix + 1) - 0.5 * side_pix
-    along_x, along_y = (np.diff([math.erf((e - c) / (sigma_pix * math.sqrt(2.0))) for e in edges]) for c in (x0, y0))
+    along_x, along_y = (np.diff(erf((edges - c) / (sigma_pix * math.sqrt(2.0)))) for c in (x0, y0))
     return 0.25 * np.outer(along_y, along_x)
 
 

@@ -1,4 +1,4 @@
-"""Injection designs: which (θ_E, Δmag, r_eff, e, shear) each host receives.
+"""Injection designs: which θ_E, source brightness, size, ellipticity and shear each host receives.
 
 A host's points depend on the host alone, never on which other hosts are in the catalogue.
 """
@@ -18,7 +18,7 @@ from dhs_gen.streams import stream, unit_interval
 from dhs_pipeline.config import GridDesign, HaltonDesign
 from dhs_pipeline.manifest.draws import draw_axis
 
-AXES = ("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear")
+GRID_AXES = ("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear")
 _GOLDEN = 0.6180339887498949
 
 
@@ -50,7 +50,7 @@ def points_per_host(design: GridDesign | HaltonDesign, tasks_per_host: int | Non
 @lru_cache(maxsize=4)
 def _grid(design: GridDesign) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Names and (configurations, axes) values of a grid."""
-    values = np.array(list(itertools.product(*(getattr(design, axis) for axis in AXES))), dtype=np.float64)
+    values = np.array(list(itertools.product(*(getattr(design, axis) for axis in GRID_AXES))), dtype=np.float64)
     names = tuple(
         f"{design.name}_{i:04d}_te{t:g}_dm{m:g}_rf{r:g}_e{e:g}_sh{s:g}" for i, (t, m, r, e, s) in enumerate(values)
     )
@@ -66,7 +66,7 @@ def _grid_points(design: GridDesign, host_id: str, count: int) -> DesignPoints:
     chosen = (start + _coprime_step(total) * np.arange(count)) % total
     return DesignPoints(
         tuple(names[i] for i in chosen),
-        {axis: values[chosen, k] for k, axis in enumerate(AXES)},
+        {axis: values[chosen, k] for k, axis in enumerate(GRID_AXES)},
         np.full(count, 1.0 / total),
     )
 
@@ -81,15 +81,16 @@ def _coprime_step(total: int) -> int:
 
 def _halton_points(design: HaltonDesign, host_id: str, count: int) -> DesignPoints:
     """The first ``count`` Halton points, moved by a shift of the host's own modulo 1 (Cranley & Patterson 1976)."""
-    shift = stream(host_id, "design_shift", salt=design.name).uniform(size=len(AXES))
-    points = (_halton(count) + shift) % 1.0
+    axes = design.axes.named()
+    shift = stream(host_id, "design_shift", salt=design.name).uniform(size=len(axes))
+    points = (_halton(count, len(axes)) + shift) % 1.0
     values, density = {}, np.ones(count)
-    for k, axis in enumerate(AXES):
-        values[axis], axis_density = draw_axis(getattr(design.axes, axis), points[:, k])
+    for k, (name, axis) in enumerate(axes.items()):
+        values[name], axis_density = draw_axis(axis, points[:, k])
         density = density * axis_density
     return DesignPoints(tuple(f"{design.name}_{i:06d}" for i in range(count)), values, density)
 
 
 @lru_cache(maxsize=4)
-def _halton(count: int) -> NDArray[np.float64]:
-    return qmc.Halton(len(AXES), scramble=False).random(count)
+def _halton(count: int, dimensions: int) -> NDArray[np.float64]:
+    return qmc.Halton(dimensions, scramble=False).random(count)

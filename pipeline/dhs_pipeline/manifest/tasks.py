@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from dhs_gen.streams import stable_id, unit_interval
 from dhs_pipeline.config import RunConfig
-from dhs_pipeline.manifest.design import AXES, DesignPoints, design_points, points_per_host
+from dhs_pipeline.manifest.design import DesignPoints, design_points, points_per_host
 from dhs_pipeline.manifest.draws import draw, draw_source_redshift
 from dhs_pipeline.schemas import MANIFEST
 
 CONTROL = "CONTROL"
 
 DENSITY_AXES = {
-    "design point": "probability of a grid's configuration, or density over " + ", ".join(AXES),
+    "design point": "probability of a grid's configuration, or density over the design's axes in their units",
     "src_x_arcsec, src_y_arcsec": "uniform over the disc, 1/arcsec^2",
     "lens_e": "1",
     "lens_phi_rad": "1/rad",
@@ -124,6 +124,7 @@ def _draw(
     u = {p: np.array([unit_interval(t, salt=p) for t in task_ids]) for p in _PURPOSES}
     mag_r, z_l = host.column("mag_r")[0].as_py(), host.column("z_l")[0].as_py()
 
+    src_mag_r = design["src_mag_r"] if "src_mag_r" in design else mag_r + design["src_dmag"]
     offset_max = priors.source_offset_max_theta_e * design["theta_e_arcsec"]
     radius, azimuth = offset_max * np.sqrt(u["src_offset"]), 2.0 * math.pi * u["src_azimuth"]
     lens_e, p_lens_e = draw(priors.lens_e, u["lens_e"])
@@ -141,7 +142,8 @@ def _draw(
         "z_s": z_s,
         "src_x_arcsec": radius * np.cos(azimuth),
         "src_y_arcsec": radius * np.sin(azimuth),
-        "src_mag_r": mag_r + design["src_dmag"],
+        "src_mag_r": src_mag_r,
+        "src_dmag": src_mag_r - mag_r,
         "src_gr": gr,
         "src_rz": rz,
         "src_n_sersic": n_sersic,

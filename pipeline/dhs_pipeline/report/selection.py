@@ -1,0 +1,51 @@
+"""Which stamps the report shows; the choice depends on the task ids and the measured S/N alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dhs_pipeline.report.data import Sample
+from dhs_pipeline.schemas import BANDS
+
+N_RANDOM = 12
+N_RANDOM_PLAIN = 12
+N_QUANTILES = 8
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A row of a sample, and why it is shown."""
+
+    index: int
+    note: str = ""
+
+
+def random_lenses(sample: Sample, count: int = N_RANDOM) -> list[Pick]:
+    """Stamps with an arc, in the order of the hash."""
+    return [Pick(int(i)) for i in np.flatnonzero(sample.lensed)[:count]]
+
+
+def random_plain(sample: Sample, count: int = N_RANDOM_PLAIN) -> list[Pick]:
+    """Stamps without an arc, in the order of the hash."""
+    return [Pick(int(i)) for i in np.flatnonzero(sample.ok & ~sample.lensed)[:count]]
+
+
+def snr_quantiles(sample: Sample, band: str, count: int = N_QUANTILES) -> list[Pick]:
+    """The brightest arc of each of ``count`` groups of equal size in S/N, faintest group first."""
+    snr = sample.values(f"arc_snr_{band}")
+    rows = np.flatnonzero(sample.lensed & np.isfinite(snr))
+    ranked = rows[np.argsort(snr[rows], kind="stable")]
+    groups = [g for g in np.array_split(ranked, count) if g.size]
+    edges = np.cumsum([g.size for g in groups]) / max(ranked.size, 1)
+    return [Pick(int(g[-1]), f"fainter or equal: {edge:.0%}") for g, edge in zip(groups, edges, strict=True)]
+
+
+def snr_band(samples: Sequence[Sample]) -> str:
+    """r, or the first band in which arcs were measured if r was not asked for."""
+    for band in ("r", *BANDS):
+        if any(np.isfinite(s.values(f"arc_snr_{band}")).any() for s in samples):
+            return band
+    return "r"
