@@ -248,7 +248,7 @@ def _arc(
     if lensed is None:
         return np.zeros((size_pix, size_pix))
     channel = band_index if lensed.spectrum.shape[0] > 1 else 0
-    arc = draw(lensed, channel, psf.kernel) * flux_nmgy
+    arc = draw(lensed, channel, psf.kernel) * flux_nmgy + 0.0  # −0.0 becomes 0.0: no flux is the same as no arc
     if not np.isfinite(arc).all():
         raise TaskFailed(Status.RENDER_NOT_FINITE, "the rendered arc is not finite")
     return arc

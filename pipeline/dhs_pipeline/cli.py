@@ -139,13 +139,13 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _stage_4a(args: argparse.Namespace) -> None:
-    from dhs_pipeline.manifest.stage import run_manifest
+    from dhs_pipeline.manifest.stage import check_parent, run_manifest
 
     config = load_run_config(args.config or "data", args.set)
-    run = RunDir(Location.of(args.out))
+    run, parent = RunDir(Location.of(args.out)), Location.of(args.parent)
+    check_parent(parent, config)
     run.start(config, force=args.force)
     spark = start_session("dhs 4a", args.master)
-    parent = Location.of(args.parent)
     _print_summary(run_manifest(spark, run, parent, config, force=args.force, progress=not args.quiet))
 
 

@@ -358,7 +358,7 @@ def load_run_config(where: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = _find("run", where)
     tree = _read_yaml(path)
-    for override in overrides:
+    for override in (o for o in overrides if "." not in o.partition("=")[0]):
         _apply_override(tree, override)
     origins = {}
     for section in _SECTIONS:
@@ -367,6 +367,8 @@ def load_run_config(where: str, overrides: Sequence[str] = ()) -> RunConfig:
             tree[section] = _read_yaml(origins[section])
     if isinstance(names := tree.get("generations"), list):
         tree["generations"] = [_read_yaml(_find("generations", n)) if isinstance(n, str) else n for n in names]
+    for override in (o for o in overrides if "." in o.partition("=")[0]):
+        _apply_override(tree, override)
     return _validate(RunConfig, tree, path, origins)
 
 
@@ -418,8 +420,6 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     node: Any = tree
     for depth, name in enumerate(parents):
         child = node.get(name) if isinstance(node, dict) else None
-        if isinstance(child, str) and depth == 0 and name in _SECTIONS:
-            child = node[name] = _read_yaml(_find(name, child))
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override}: there is no section {'.'.join(parents[: depth + 1])!r}")
         node = child

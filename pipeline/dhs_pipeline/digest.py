@@ -47,7 +47,8 @@ def digest_table(table: pa.Table, without: Iterable[str] = ()) -> Digest:
     skipped = SPLIT_LABELS.union(without)
     names = sorted(n for n in table.column_names if n not in skipped)
     header = "\x00".join(names).encode()
-    fixed, variable = [], []
+    fixed: list[pa.Array] = []
+    variable: list[pa.Array] = []
     for name in names:
         column = table.column(name).combine_chunks()
         (fixed if _is_fixed_width(column.type) else variable).append(column)

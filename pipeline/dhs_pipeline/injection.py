@@ -116,8 +116,8 @@ def injection_settings(config: RunConfig) -> InjectionSettings:
     return InjectionSettings(
         pixscale_arcsec=survey.pixscale_arcsec,
         kernel_size_pix=survey.psf_kernel_size_pix,
-        moffat_beta=dict(survey.moffat_beta),
-        electrons_per_nmgy_per_exposure=dict(survey.electrons_per_nmgy_per_exposure),
+        moffat_beta={str(b): v for b, v in survey.moffat_beta.items()},
+        electrons_per_nmgy_per_exposure={str(b): v for b, v in survey.electrons_per_nmgy_per_exposure.items()},
         bad_mask=survey.bad_mask,
         layers=tuple(config.stamp.layers),
         accuracy=Accuracy(

@@ -13,11 +13,12 @@ from dhs_pipeline.compact import run_compaction
 from dhs_pipeline.config import CosmosSource, Generation, RunConfig
 from dhs_pipeline.cutouts import run_cutouts
 from dhs_pipeline.injection import run_injection
-from dhs_pipeline.manifest.stage import run_manifest
+from dhs_pipeline.manifest.stage import check_parent, run_manifest
 from dhs_pipeline.report import write_report
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import start_session
 from dhs_pipeline.simulate import load_simulation_settings, simulate_survey
+from dhs_pipeline.sources import check_bank
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
 
@@ -55,6 +56,9 @@ def run_all(
     run.start(config, force=force)
     bank = prepare_bank(inputs.bank, run.where / "bank") if inputs.bank else None
     data, parent = _bricks(run, inputs)
+    check_parent(parent, config)
+    for generation in chosen:
+        check_bank(generation, bank)
     spark = start_session("dhs run", master)
     common: dict[str, Any] = {"force": force, "progress": progress}
     spread: dict[str, Any] = {"partitions": partitions, **common}

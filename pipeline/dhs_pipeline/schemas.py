@@ -47,7 +47,8 @@ def _schema(fields: Iterable[pa.Field], table: str) -> pa.Schema:
     return pa.schema(list(fields), {"table": table, "bands": "".join(BANDS)})
 
 
-_F64, _F32, _I64, _I32, _STR = pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.string()
+_FLOATS = pa.list_(pa.field("element", pa.float32()))
+_F64, _I64, _I32, _STR = pa.float64(), pa.int64(), pa.int32(), pa.string()
 
 _HOST_KEY = [
     _field("host_id", _STR, "release-brickid-objid where the parent has them, else brickname-objid", nullable=False),
@@ -149,9 +150,9 @@ CUTOUTS = _schema(
         _field("centroid_y_pix", _F64, "measured light centroid, cutout row from 0", "pix"),
         *_per_band("psfsize_{b}_map_arcsec", _F64, "psfsize map at the host (noise-equivalent)", "arcsec"),
         *_per_band("nexp_{b}", _F64, "median number of exposures in the central 9x9 pixels"),
-        *_per_band("image_{b}", pa.list_(_F32), "cutout, row by row", "nanomaggy/pix"),
-        *_per_band("invvar_{b}", pa.list_(_F32), "inverse variance, row by row", "1/nanomaggy^2"),
-        _field("maskbits", pa.list_(pa.int32()), "DR10 MASKBITS, row by row"),
+        *_per_band("image_{b}", _FLOATS, "cutout, row by row", "nanomaggy/pix"),
+        *_per_band("invvar_{b}", _FLOATS, "inverse variance, row by row", "1/nanomaggy^2"),
+        _field("maskbits", pa.list_(pa.field("element", _I32)), "DR10 MASKBITS, row by row"),
     ],
     "cutouts",
 )

@@ -124,7 +124,7 @@ class StageRun:
         """Write the stage's JSON and _SUCCESS; returns the JSON."""
         seconds = time.perf_counter() - self.started
         rows = sum(r.rows for r in receipts)
-        statuses = reduce(add, (Counter(r.statuses) for r in receipts), Counter())
+        statuses: Counter[str] = reduce(add, (Counter(r.statuses) for r in receipts), Counter())
         summary = {
             "stage": self.name,
             "code_version": __version__,

@@ -251,6 +251,23 @@ def test_added_noise_is_the_arcs_own() -> None:
     assert abs(np.corrcoef(residuals["g"][0], residuals["g"][1])[0, 1]) < 5 / math.sqrt(lit.sum())
 
 
+def test_bands_alike_in_everything_still_differ_in_noise() -> None:
+    """Equal flux, PSF, exposures and gain: the arcs are the same array, their noise is not."""
+    host = cutout(psfsize_arcsec=dict.fromkeys("grz", 1.3), nexp=dict.fromkeys("grz", 3.0))
+    settings = dataclasses.replace(
+        SETTINGS, moffat_beta=dict.fromkeys("grz", 3.0), electrons_per_nmgy_per_exposure=dict.fromkeys("grz", 7000.0)
+    )
+    grey = task(source=dataclasses.replace(SOURCE, gr_mag=0.0, rz_mag=0.0), mw_transmission=dict.fromkeys("grz", 1.0))
+    stamp = inject(grey, host, TEMPLATE, 1.0, settings)
+    window, _ = stamp_window(host, 64)
+    bands = stamp.bands
+    np.testing.assert_array_equal(bands["g"].arc, bands["r"].arc)
+    lit = bands["g"].arc * bands["g"].g_eff > 50
+    noise = {b: (bands[b].image.astype(float) - host.image[b][window] - bands[b].arc)[lit] for b in "grz"}
+    for one, two in (("g", "r"), ("r", "z"), ("g", "z")):
+        assert abs(np.corrcoef(noise[one], noise[two])[0, 1]) < 5 / math.sqrt(lit.sum())
+
+
 def test_weights_lose_the_arcs_variance() -> None:
     host, stamp = cutout(), injected()
     window, _ = stamp_window(host, 64)

@@ -79,7 +79,7 @@ def render_with_lenstronomy(
     corner = -(size_pix - 1) / 2 * pixscale_arcsec
     grid = PixelGrid(size_pix, size_pix, np.eye(2) * pixscale_arcsec, corner, corner)
     centre = (size_pix - 1) / 2
-    lens_xy_arcsec = tuple((c - centre) * pixscale_arcsec for c in lens_xy_pix)
+    lens_xy_arcsec = ((lens_xy_pix[0] - centre) * pixscale_arcsec, (lens_xy_pix[1] - centre) * pixscale_arcsec)
     kwargs_lens, kwargs_source = lenstronomy_kwargs(lens, template, channel, source_xy_arcsec, lens_xy_arcsec)
     psf = PSF("PIXEL", kernel_point_source=fine_kernel, point_source_supersampling_factor=supersampling)
     # lenstronomy caches an INTERPOL source in its LightModel: a new one for every source.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,18 @@ def split_of_region(region_id: int, fractions: SplitFractions) -> str:
 
 
 class _Reasons:
-    """The first reason that applies to each row."""
+    """The first reason that applies to each row, with what was found there."""
 
     def __init__(self, rows: int) -> None:
         self.reason: list[str | None] = [None] * rows
         self.message: list[str | None] = [None] * rows
 
-    def add(self, bad: NDArray[np.bool_], reason: RejectReason, message: Callable[[int], str]) -> None:
+    def add(self, bad: NDArray[np.bool_], reason: RejectReason, quantity: str, found: Sequence[Any]) -> None:
         for i in np.flatnonzero(bad):
             if self.reason[i] is None:
+                value = found[int(i)]
                 self.reason[i] = reason.value
-                self.message[i] = message(int(i))
+                self.message[i] = f"{quantity} {value:.6g}" if isinstance(value, float) else f"{quantity} {value}"
 
 
 def _quantities(table: pa.Table, columns: ColumnMap, config: RunConfig) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def _quantities(table: pa.Table, columns: ColumnMap, config: RunConfig) -> dict[
     which is how Tractor computes its column.
     """
     rows, parent = table.num_rows, config.parent
+    extinction: Mapping[str, float] = {str(b): a for b, a in config.survey.extinction_per_ebv.items()}
 
     def number(name: str) -> NDArray[np.float64]:
         return float_column(table, columns.columns[name]) if name in columns.columns else np.full(rows, np.nan)
@@ -96,7 +98,7 @@ def _quantities(table: pa.Table, columns: ColumnMap, config: RunConfig) -> dict[
         values[f"mw_transmission_{b}"] = (
             number(f"mw_transmission_{b}")
             if f"mw_transmission_{b}" in columns.columns
-            else 10.0 ** (-0.4 * config.survey.extinction_per_ebv.get(b, np.nan) * values["ebv_mag"])
+            else 10.0 ** (-0.4 * extinction.get(b, np.nan) * values["ebv_mag"])
         )
         depth = number(f"psfdepth_{b}")
         values[f"psfdepth_{b}_mag"] = depth_ivar_to_mag(depth) if parent.psfdepth_kind == "ivar" else depth
@@ -134,68 +136,53 @@ def _host_ids(values: dict[str, Any], keys: list[list[str | None]]) -> list[str]
     return ids
 
 
-def _apply_cuts(values: dict[str, Any], columns: ColumnMap, cuts: HostCuts, reasons: _Reasons) -> None:
-    v = values
-    name, kind = v["brickname"], v["type"]
-    reasons.add(
-        ~(np.isfinite(v["ra_deg"]) & (v["ra_deg"] >= 0) & (v["ra_deg"] < 360) & (np.abs(v["dec_deg"]) <= 90)),
-        RejectReason.POSITION_INVALID,
-        lambda i: f"ra {v['ra_deg'][i]}, dec {v['dec_deg'][i]}",
-    )
-    reasons.add(
-        np.array([n is None or _BRICKNAME.match(n) is None for n in name], dtype=bool),
-        RejectReason.BRICKNAME_INVALID,
-        lambda i: f"brickname {name[i]!r}",
-    )
+def _apply_cuts(v: dict[str, Any], columns: ColumnMap, cuts: HostCuts, reasons: _Reasons) -> None:
+    ra_deg, dec_deg = v["ra_deg"], v["dec_deg"]
+    reasons.add(~((ra_deg >= 0) & (ra_deg < 360)), RejectReason.POSITION_INVALID, "ra_deg", ra_deg)
+    reasons.add(~(np.abs(dec_deg) <= 90), RejectReason.POSITION_INVALID, "dec_deg", dec_deg)
+    nameless = np.array([n is None or _BRICKNAME.match(n) is None for n in v["brickname"]], dtype=bool)
+    reasons.add(nameless, RejectReason.BRICKNAME_INVALID, "brickname", v["brickname"])
     if cuts.types is not None and "type" in columns.columns:
-        reasons.add(
-            np.array([t not in cuts.types for t in kind], dtype=bool),
-            RejectReason.TYPE_EXCLUDED,
-            lambda i: f"type {kind[i]}, allowed {', '.join(cuts.types or ())}",
-        )
-    for b in BANDS:
-        flux = v[f"flux_{b}_nmgy"]
-        reasons.add(~np.isfinite(flux), RejectReason.FLUX_NOT_FINITE, lambda i, b=b, f=flux: f"flux_{b} {f[i]}")
-        reasons.add(flux <= 0, RejectReason.FLUX_NOT_POSITIVE, lambda i, b=b, f=flux: f"flux_{b} {f[i]}")
-        for quantity, reason in (
-            (f"psfsize_{b}_arcsec", RejectReason.PSFSIZE_INVALID),
-            (f"psfdepth_{b}_mag", RejectReason.PSFDEPTH_INVALID),
-        ):
-            if quantity.removesuffix("_mag") in columns.columns:
-                found = v[quantity]
-                reasons.add(~(found > 0), reason, lambda i, q=quantity, f=found: f"{q} {f[i]}")
-        _require_extinction(v, b, reasons)
+        excluded = np.array([t not in cuts.types for t in v["type"]], dtype=bool)
+        reasons.add(excluded, RejectReason.TYPE_EXCLUDED, f"type not in {', '.join(cuts.types)}:", v["type"])
+    for band in BANDS:
+        _require_band(v, band, columns, reasons)
     _apply_ranges(v, cuts, reasons)
 
 
-def _require_extinction(v: dict[str, Any], band: str, reasons: _Reasons) -> None:
-    transmission = v[f"mw_transmission_{band}"]
-    reasons.add(
-        ~((transmission > 0) & (transmission <= 1)),
-        RejectReason.EXTINCTION_MISSING,
-        lambda i: f"mw_transmission_{band} {transmission[i]}",
-    )
+def _require_band(v: dict[str, Any], band: str, columns: ColumnMap, reasons: _Reasons) -> None:
+    """A band needs a flux and a transmission; psfsize and depth need to be right where the parent has them."""
+    flux, transmission = v[f"flux_{band}_nmgy"], v[f"mw_transmission_{band}"]
+    reasons.add(~np.isfinite(flux), RejectReason.FLUX_NOT_FINITE, f"flux_{band}", flux)
+    reasons.add(flux <= 0, RejectReason.FLUX_NOT_POSITIVE, f"flux_{band}", flux)
+    given = columns.columns
+    for column, quantity, reason in (
+        (f"psfsize_{band}_arcsec", f"psfsize_{band}_arcsec", RejectReason.PSFSIZE_INVALID),
+        (f"psfdepth_{band}", f"psfdepth_{band}_mag", RejectReason.PSFDEPTH_INVALID),
+    ):
+        if column in given:
+            reasons.add(~(v[quantity] > 0), reason, quantity, v[quantity])
+    dusty = ~((transmission > 0) & (transmission <= 1))
+    reasons.add(dusty, RejectReason.EXTINCTION_MISSING, f"mw_transmission_{band}", transmission)
 
 
 def _apply_ranges(v: dict[str, Any], cuts: HostCuts, reasons: _Reasons) -> None:
-    z_l = v["z_l"]
-    reasons.add(~np.isfinite(z_l), RejectReason.REDSHIFT_MISSING, lambda i: "no redshift column has a number")
-    low, high = cuts.z_l_range
-    reasons.add((z_l < low) | (z_l > high), RejectReason.REDSHIFT_OUT_OF_RANGE, lambda i: f"z_l {z_l[i]:.4f}")
+    z_l, mag_r, color_rz = v["z_l"], v["mag_r"], v["mag_r"] - v["mag_z"]
+    reasons.add(~np.isfinite(z_l), RejectReason.REDSHIFT_MISSING, "z_l", z_l)
+    outside = (z_l < cuts.z_l_range[0]) | (z_l > cuts.z_l_range[1])
+    reasons.add(outside, RejectReason.REDSHIFT_OUT_OF_RANGE, "z_l", z_l)
     if cuts.mag_r_range is not None:
-        mag, (bright, faint) = v["mag_r"], cuts.mag_r_range
-        reasons.add((mag < bright) | (mag > faint), RejectReason.MAG_OUT_OF_RANGE, lambda i: f"r {mag[i]:.3f}")
+        outside = (mag_r < cuts.mag_r_range[0]) | (mag_r > cuts.mag_r_range[1])
+        reasons.add(outside, RejectReason.MAG_OUT_OF_RANGE, "mag_r", mag_r)
     if cuts.color_rz_min_mag is not None:
-        color = v["mag_r"] - v["mag_z"]
-        reasons.add(color < cuts.color_rz_min_mag, RejectReason.COLOR_OUT_OF_RANGE, lambda i: f"r-z {color[i]:.3f}")
+        reasons.add(color_rz < cuts.color_rz_min_mag, RejectReason.COLOR_OUT_OF_RANGE, "r-z", color_rz)
     for column, limit, reason, beyond in (
         ("ebv_mag", cuts.ebv_max_mag, RejectReason.EBV_TOO_HIGH, np.greater),
         ("psfsize_r_arcsec", cuts.psfsize_r_max_arcsec, RejectReason.PSFSIZE_TOO_LARGE, np.greater),
         ("psfdepth_r_mag", cuts.psfdepth_r_min_mag, RejectReason.DEPTH_TOO_SHALLOW, np.less),
     ):
         if limit is not None:
-            found = v[column]
-            reasons.add(beyond(found, limit), reason, lambda i, c=column, f=found: f"{c} {f[i]:.4f}")
+            reasons.add(beyond(v[column], limit), reason, column, v[column])
 
 
 def _regions(

@@ -130,8 +130,8 @@ def _plan_parquet(file: Location) -> tuple[list[ParentChunk], list[str]]:
             sizes = [metadata.metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     except (pa.ArrowInvalid, OSError) as error:
         raise StageError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if sizes else []
-    return [ParentChunk(file.uri, i, int(starts[i]), n) for i, n in enumerate(sizes)], names
+    ends = np.cumsum(sizes)
+    return [ParentChunk(file.uri, i, int(ends[i]) - n, n) for i, n in enumerate(sizes)], names
 
 
 def _read_parquet(file: Location, chunk: ParentChunk, names: list[str]) -> pa.Table:
@@ -144,7 +144,7 @@ def _plan_fits(file: Location) -> tuple[list[ParentChunk], list[str]]:
     starts = range(0, len(table), _FITS_CHUNK_ROWS)
     return (
         [ParentChunk(file.uri, -1, s, min(_FITS_CHUNK_ROWS, len(table) - s)) for s in starts],
-        list(table.dtype.names),
+        list(table.dtype.names or ()),
     )
 
 

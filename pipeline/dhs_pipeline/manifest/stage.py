@@ -47,8 +47,7 @@ def run_manifest(
     StageError
         If the parent cannot be read, lacks a column, or no row of it is a host.
     """
-    chunks, available = plan_parent(parent)
-    columns = map_columns(parent, available, config.parent)
+    chunks, columns = check_parent(parent, config)
     wanted = config.model_dump(mode="json", exclude={"rendering", "compact", "generations"})
     inputs = {"parent": parent.uri, "parent_rows": str(sum(c.rows for c in chunks))}
     stage = open_stage("4a", run.phase4a, wanted, inputs, force=force)
@@ -58,9 +57,9 @@ def run_manifest(
 
     candidates = _candidates(spark, chunks, columns, config).persist()
     try:
-        part_of_brick = _parts(candidates, config.manifest.hosts_per_part)
-        rejects = _write_rejects(candidates, stage)
-        rejected = sum((Counter(r.statuses) for r in rejects), Counter())
+        hosts_of_brick, rejected = _count(candidates)
+        part_of_brick = _parts(hosts_of_brick, config.manifest.hosts_per_part)
+        reject_files = _write_rejects(candidates, stage, sum(rejected.values()))
         if not part_of_brick:
             raise StageError(f"{parent}: none of its rows is a host: {dict(rejected)}")
         hosts = _write_hosts(spark, candidates, part_of_brick, stage)
@@ -75,9 +74,15 @@ def run_manifest(
             "rejects_by_reason": dict(sorted(rejected.items())),
             "bricks": len(part_of_brick),
             "proposal_density_axes": DENSITY_AXES,
-            "reject_files": [f for r in rejects for f in r.files],
+            "reject_files": reject_files,
         },
     )
+
+
+def check_parent(parent: Location, config: RunConfig) -> tuple[list[ParentChunk], ColumnMap]:
+    """Plan the reading of a parent; StageError if it is unreadable or lacks a column. Needs no Spark."""
+    chunks, available = plan_parent(parent)
+    return chunks, map_columns(parent, available, config.parent)
 
 
 def _complete(stage: StageRun, done: Mapping[str, Receipt]) -> bool:
@@ -123,16 +128,27 @@ def _spark_schema(schema: pa.Schema) -> Any:
     return from_arrow_schema(schema)
 
 
-def _parts(candidates: DataFrame, hosts_per_part: int) -> dict[str, int]:
+def _count(candidates: DataFrame) -> tuple[Counter[str], Counter[str]]:
+    """Hosts of each brick, and rejects of each reason."""
+    hosts: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for row in candidates.groupBy("brickname", "reason").count().collect():
+        if row["reason"] is None:
+            hosts[row["brickname"]] += row["count"]
+        else:
+            rejected[row["reason"]] += row["count"]
+    return hosts, rejected
+
+
+def _parts(hosts_of_brick: Mapping[str, int], hosts_per_part: int) -> dict[str, int]:
     """Brick → part: bricks in the order of their names, a new part once one holds ``hosts_per_part`` hosts."""
-    counts = candidates.where("reason is null").groupBy("brickname").count().collect()
     parts: dict[str, int] = {}
     part = held = 0
-    for row in sorted(counts, key=lambda r: r["brickname"]):
+    for brickname, hosts in sorted(hosts_of_brick.items()):
         if held >= hosts_per_part:
             part, held = part + 1, 0
-        parts[row["brickname"]] = part
-        held += row["count"]
+        parts[brickname] = part
+        held += hosts
     return parts
 
 
@@ -206,18 +222,16 @@ def _by_part(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]
         yield current, pa.concat_tables(held).combine_chunks()  # type: ignore[misc]
 
 
-def _write_rejects(candidates: DataFrame, stage: StageRun) -> list[Receipt]:
-    """Rejected rows in the order of the parent; one file at least, so that the table is always there."""
-    rejects = candidates.where("reason is not null").select(*REJECTS.names)
-    files = 1 + rejects.count() // _REJECTS_PER_FILE
+def _write_rejects(candidates: DataFrame, stage: StageRun, count: int) -> list[str]:
+    """Write the rejected rows, in one file at least so that the table is always there; returns the files."""
     where = stage.where
 
-    def write(index: int, rows: Iterator[Any]) -> Iterator[Receipt]:
+    def write(index: int, rows: Iterator[Any]) -> Iterator[str]:
         table = pa.Table.from_pylist([r.asDict() for r in rows], schema=REJECTS)
-        writer = UnitWriter(where, f"{index:05d}")
-        writer.write("rejects", table, row_group_rows=65_536)
-        reasons = Counter(table.column("reason").to_pylist())
-        yield Receipt(writer.unit, table.num_rows, writer.files, writer.digests, reasons, 0.0)
+        relative = f"rejects/part-{index:05d}.parquet"
+        write_parquet(table, where / relative, row_group_rows=65_536)
+        yield relative
 
-    ordered = rejects.repartitionByRange(files, "parent_row").sortWithinPartitions("parent_row")
-    return list(ordered.rdd.mapPartitionsWithIndex(write).collect())
+    rejects = candidates.where("reason is not null").select(*REJECTS.names)
+    files = rejects.repartition(1 + count // _REJECTS_PER_FILE, "parent_row").sortWithinPartitions("parent_row")
+    return sorted(files.rdd.mapPartitionsWithIndex(write).collect())

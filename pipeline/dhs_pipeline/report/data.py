@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -126,7 +127,7 @@ def read_summaries(run: RunDir) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def read_sample(run: RunDir, generation: str, *, max_rows: int = MAX_ROWS) -> Sample:
+def read_sample(run: RunDir, generation: str, *, max_rows: int) -> Sample:
     """Metrics of a finished generation: all of them, or of files chosen by a hash of their names.
 
     Raises
@@ -208,7 +209,7 @@ def find_places(folder: Location, wanted: Mapping[str, Place]) -> dict[str, Plac
     wanted
         Task id → place in this one.
     """
-    found = {}
+    found: dict[str, Place] = {}
     for part in sorted({place.part for place in wanted.values()}):
         if not (folder / part).exists():
             continue
@@ -220,46 +221,46 @@ def find_places(folder: Location, wanted: Mapping[str, Place]) -> dict[str, Plac
 
 def reject_examples(run: RunDir) -> dict[str, list[str]]:
     """Reason → messages of a few rejected parent rows."""
-    tables = (
-        f.read_table(["reason", "message", "parent_row"]) for f in (run.phase4a / "rejects").files(".parquet")[:MAX_FILES]
-    )
-    return _examples(
-        (row["reason"], f"row {row['parent_row']}: {row['message']}") for table in tables for row in table.to_pylist()
-    )
+    files = (run.phase4a / "rejects").files(".parquet")[:MAX_FILES]
+    tables = (f.read_table(["reason", "message", "parent_row"]) for f in files)
+    return _examples(tables, "reason", lambda row: f"row {row['parent_row']}: {row['message']}")
 
 
 def cutout_examples(run: RunDir) -> dict[str, list[str]]:
     """Status → messages of a few hosts without a cutout."""
     tables = (f.read_table(["status", "message", "host_id"]) for f in run.cutouts.files(".parquet")[:MAX_FILES])
-    return _examples(
-        (row["status"], f"host {row['host_id']}: {row['message']}")
-        for table in tables
-        for row in table.to_pylist()
-        if row["status"] != Status.OK
-    )
+    return _examples(tables, "status", lambda row: f"host {row['host_id']}: {row['message']}")
 
 
 def task_examples(sample: Sample) -> dict[str, list[str]]:
     """Status → messages of a few tasks without a stamp."""
-    rows = np.flatnonzero(~sample.ok)
-    columns = sample.table.select(["status", "message", "task_id"]).take(rows).to_pylist()
-    return _examples((row["status"], f"task {row['task_id'][:8]}: {row['message']}") for row in columns)
+    table = sample.table.select(["status", "message", "task_id"])
+    return _examples([table], "status", lambda row: f"task {row['task_id'][:8]}: {row['message']}")
 
 
-def _examples(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The first few messages under each name."""
+def _examples(tables: Iterable[pa.Table], column: str, text: Callable[[dict[str, Any]], str]) -> dict[str, list[str]]:
+    """The first few rows under each name of a column but OK, as text."""
     kept: dict[str, list[str]] = defaultdict(list)
-    for name, message in found:
-        if len(kept[name]) < EXAMPLES:
-            kept[name].append(message)
-    return dict(kept)
+    for table in tables:
+        for name in pc.unique(table.column(column)).to_pylist():
+            missing = EXAMPLES - len(kept[name])
+            if name != Status.OK and missing > 0:
+                rows = table.filter(pc.equal(table.column(column), name)).slice(0, missing)
+                kept[name] += [text(row) for row in rows.to_pylist()]
+    return {name: found for name, found in kept.items() if found}
 
 
-def read_psfsize_maps(run: RunDir) -> dict[str, dict[str, float]]:
-    """Host → band → psfsize of the map, arcsec, for the hosts of the first files."""
+def read_psfsize_maps(run: RunDir, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Host → band → psfsize of the map, arcsec, for hosts of the samples; from the first files that are needed."""
     columns = [f"psfsize_{b}_map_arcsec" for b in BANDS]
-    found = {}
-    for file in run.cutouts.files(".parquet")[:MAX_FILES]:
-        for row in file.read_table(["host_id", *columns]).to_pylist():
+    needed = dict.fromkeys(_cutout_part(place.part) for sample in samples for place in sample.places)
+    found: dict[str, dict[str, float]] = {}
+    for part in list(needed)[:MAX_FILES]:
+        for row in (run.cutouts / part).read_table(["host_id", *columns]).to_pylist():
             found[row["host_id"]] = {b: row[c] for b, c in zip(BANDS, columns, strict=True) if row[c] is not None}
     return found
+
+
+def _cutout_part(metrics_part: str) -> str:
+    """part-<part>-<row group>.parquet of 4c belongs to part-<part>.parquet of 4b."""
+    return metrics_part.removesuffix(".parquet").rpartition("-")[0] + ".parquet"

@@ -32,6 +32,8 @@ from dhs_pipeline.storage import Location
 CONTROL = "control"
 """The generation whose stamps are shown beside the lensed ones."""
 
+_MENTIONED_BAD_FRACTION = 0.1
+
 
 @dataclass(frozen=True)
 class Image:
@@ -73,9 +75,14 @@ def write_report(run: RunDir) -> Location:
     """
     started = time.perf_counter()
     summaries = data.read_summaries(run)
-    samples = [data.read_sample(run, name) for name in run.generations()]
+    samples = [data.read_sample(run, name, max_rows=data.MAX_ROWS) for name in _in_page_order(run.generations())]
     html = _environment().from_string(_template()).render(**_content(run, summaries, samples))
     return _write(run, html, summaries, started)
+
+
+def _in_page_order(generations: Sequence[str]) -> list[str]:
+    """By name, the control last."""
+    return sorted(generations, key=lambda name: (name == CONTROL, name))
 
 
 def _write(run: RunDir, html: str, summaries: Sequence[tuple[str, dict[str, Any]]], started: float) -> Location:
@@ -118,14 +125,12 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def _content(
-    run: RunDir, summaries: Sequence[tuple[str, dict[str, Any]]], samples: Sequence[Sample]
-) -> dict[str, Any]:
+def _content(run: RunDir, summaries: Sequence[tuple[str, dict[str, Any]]], samples: Sequence[Sample]) -> dict[str, Any]:
     by_label = dict(summaries)
     record = run.record.read_json()
     band = selection.snr_band(samples)
     drawn = any(s.ok.any() for s in samples)
-    maps = data.read_psfsize_maps(run) if drawn else {}
+    maps = data.read_psfsize_maps(run, samples) if drawn else {}
     return {
         "experiment_id": record["config"]["experiment_id"],
         "where": run.where.uri,
@@ -139,7 +144,9 @@ def _content(
         "generations": [_section(run, s, samples, band) for s in samples],
         "snr_band": band,
         "distributions": data_uri(distributions_png(samples, maps)) if drawn else None,
-        "partial": [(s.name, s.table.num_rows, s.summary["rows"], s.files_read, s.files) for s in samples if not s.is_whole],
+        "partial": [
+            (s.name, s.table.num_rows, s.summary["rows"], s.files_read, s.files) for s in samples if not s.is_whole
+        ],
         "splits": [_split_row(s) for _, s in summaries if s["stage"] == "4p5"],
         "config_yaml": yaml.safe_dump(record["config"], sort_keys=False, allow_unicode=True),
         "simulated": (run.where / "simulated").exists(),
@@ -273,7 +280,7 @@ def _about(sample: Sample) -> str:
     generation = sample.summary["config"]["generation"]
     source = generation["source"]
     if generation["arc"] == "none":
-        return "No arc: the pixels of the survey as they are."
+        return "No arc: the pixels of the hosts as they are."
     kind = (
         "HST COSMOS galaxies from a source bank"
         if source["mode"] == "cosmos"
@@ -281,7 +288,7 @@ def _about(sample: Sample) -> str:
     )
     if generation["arc"] == "zero_flux":
         return f"Null injection: the whole path of {kind}, with a source of zero flux."
-    return f"Arcs of {kind}, added to the pixels of the survey."
+    return f"Arcs of {kind}, added to the pixels of the hosts."
 
 
 def _card(
@@ -305,12 +312,23 @@ def _image(label: str, arrays: Mapping[str, NDArray[np.generic]], layer: str, ro
 def _lines(row: Mapping[str, Any], band: str, lensed: bool) -> tuple[str, ...]:
     short = row["task_id"][:8]
     if not lensed:
-        return (f"host r {_number(row['mag_r'], '.1f')} · z {_number(row['z_l'], '.2f')} · {short}",)
+        return (f"r {_number(row['mag_r'], '.1f')} · z {_number(row['z_l'], '.2f')} · {short}",)
     return (
         f"θ_E {_number(row['theta_e_arcsec'], '.2f')}″ · z_l {_number(row['z_l'], '.2f')} · "
         f"z_s {_number(row['z_s'], '.2f')} · source r {_number(row['src_mag_r'], '.1f')}",
-        f"μ {_number(row['magnification'], '.1f')} · S/N({band}) {_number(row[f'arc_snr_{band}'], '.3g')} · {short}",
+        f"μ {_number(row['magnification'], '.1f')} · S/N({band}) {_snr(row[f'arc_snr_{band}'])} · "
+        f"{short}{_bad_pixels(row)}",
     )
+
+
+def _bad_pixels(row: Mapping[str, Any]) -> str:
+    """Said where it matters: S/N is measured over good pixels only."""
+    fraction = row["bad_pixel_frac"]
+    return f" · {fraction:.0%} bad pixels" if fraction is not None and fraction >= _MENTIONED_BAD_FRACTION else ""
+
+
+def _snr(value: float | None) -> str:
+    return _number(value, ".1f" if value is not None and value < 100 else ".0f")
 
 
 def _number(value: float | None, spec: str) -> str:

@@ -30,9 +30,10 @@ def colour_image(bands: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
         _PLANE[b]: np.nan_to_num(np.asarray(image, np.float64)) * VIEWER_SCALE_PER_NMGY[b] + VIEWER_OFFSET
         for b, image in bands.items()
     }
-    mean = np.mean([np.maximum(plane, 0.0) for plane in scaled.values()], axis=0)
+    planes = np.stack(list(scaled.values()))
+    mean = np.maximum(planes, 0.0).mean(axis=0)
     gain = np.arcsinh(VIEWER_SOFTENING * mean) / (np.sqrt(VIEWER_SOFTENING) * np.maximum(mean, 1e-6))
-    grey = np.mean(list(scaled.values()), axis=0)
+    grey = planes.mean(axis=0)
     rgb = np.stack([scaled.get(plane, grey) for plane in range(3)], axis=-1) * gain[..., None]
     return np.round(255 * np.clip(rgb, 0.0, 1.0)).astype(np.uint8)[::-1]
 
@@ -40,7 +41,7 @@ def colour_image(bands: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """(rows, columns, 3) → PNG, first row on top."""
     buffer = io.BytesIO()
-    imsave(buffer, np.ascontiguousarray(pixels), format="png", metadata={"Software": None})
+    imsave(buffer, np.ascontiguousarray(pixels), format="png")
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from dhs_gen.units import nmgy_to_mag
@@ -21,6 +22,8 @@ _CONTROL_COLOUR = "#808080"
 _BINS = 36
 _MAX_POINTS = 2000
 _FAINTEST_SNR = 0.1
+_DASHES = ("-", (0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
+"""Curves that lie on each other can still be told apart."""
 
 Values = NDArray[np.float64]
 Panel = Callable[[Axes, Sequence[Sample]], None]
@@ -40,11 +43,12 @@ def distributions_png(samples: Sequence[Sample], psfsize_maps: Mapping[str, Mapp
         lambda ax, s: _histogram(ax, s, "bad_pixel_frac", "fraction of bad pixels", lensed_only=False),
         lambda ax, s: _psfsizes(ax, s, psfsize_maps),
     ]
-    figure = Figure(figsize=(13.0, 8.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13.0, 8.8), dpi=110)
     FigureCanvasAgg(figure)
     for ax, panel in zip(figure.subplots(3, 4).flat, panels, strict=True):
         _style(ax)
         panel(ax, samples)
+    figure.subplots_adjust(left=0.045, right=0.985, bottom=0.06, top=0.945, wspace=0.26, hspace=0.32)
     _legend(figure, samples)
     return figure_png(figure)
 
@@ -65,7 +69,7 @@ def generation_colours(samples: Sequence[Sample]) -> dict[str, str]:
 def _legend(figure: Figure, samples: Sequence[Sample]) -> None:
     colours = generation_colours(samples)
     handles = [figure.axes[0].plot([], [], color=c, lw=2.5, label=name)[0] for name, c in colours.items()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=10)
+    figure.legend(handles=handles, loc="upper left", ncols=len(handles), frameon=False, fontsize=10)
 
 
 def _style(ax: Axes) -> None:
@@ -111,10 +115,9 @@ def _outlines(ax: Axes, samples: Sequence[Sample], values: Mapping[str, Values],
     for order, (name, numbers) in enumerate(values.items()):
         if numbers.size:
             counts, _ = np.histogram(numbers, edges)
-            ax.stairs(counts, edges, color=colours[name], lw=1.4, ls=("-", "--", ":")[order % 3], alpha=0.95)
-            ax.stairs(counts, edges, color=colours[name], fill=True, alpha=0.10)
+            ax.stairs(counts, edges, color=colours[name], lw=1.5, ls=_DASHES[order % len(_DASHES)])
     if log:
-        ax.set_xscale("log")
+        _log_ticks(ax, edges)
     ax.set_ylim(bottom=0)
 
 
@@ -127,6 +130,14 @@ def _edges(numbers: Values, *, log: bool) -> Values | None:
         return np.geomspace(low, high if high > low else 2 * low, _BINS + 1)
     width = high - low if high > low else max(abs(low), 1.0) * 0.1
     return np.linspace(low - 0.01 * width, low + 1.01 * width, _BINS + 1)
+
+
+def _log_ticks(ax: Axes, edges: Values) -> None:
+    """Logarithmic abscissa with plain numbers; 1, 2, 5 where the range is short."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if edges[-1] < 100 * edges[0] else (1,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _say_empty(ax: Axes) -> None:
@@ -165,7 +176,7 @@ def _magnitudes(ax: Axes, samples: Sequence[Sample]) -> None:
     for magnification in (1, 10):
         shift = 2.5 * np.log10(magnification)
         ax.plot(ends, ends - shift, color="#555555", lw=0.8, ls="--")
-        ax.text(ends[1], ends[1] - shift, f" ×{magnification}", fontsize=8, color="#555555", va="center")
+        ax.text(ends[0], ends[0] - shift, f" ×{magnification}", fontsize=8, color="#555555", va="center")
     ax.invert_xaxis()
     ax.invert_yaxis()
 
@@ -208,16 +219,18 @@ def _psfsizes(ax: Axes, samples: Sequence[Sample], maps: Mapping[str, Mapping[st
     for band in BANDS:
         pairs = np.array(_psfsize_pairs(samples, maps, band)).reshape(-1, 2)
         if pairs.size:
-            ax.plot(pairs[:, 0], pairs[:, 1], ".", ms=4, alpha=0.5, color=BAND_COLOURS[band], mew=0, label=band)
+            ax.plot(pairs[:, 0], pairs[:, 1], ".", ms=8, alpha=0.6, color=BAND_COLOURS[band], mew=0, label=band)
             worst = max(worst, float(np.abs(pairs[:, 1] / pairs[:, 0] - 1).max()))
             every += [*pairs[:, 0], *pairs[:, 1]]
     _label(ax, "psfsize of the map (arcsec)", "psfsize of the kernel (arcsec)")
     if not every:
         _say_empty(ax)
         return
-    ax.axline((min(every), min(every)), slope=1, color="#555555", lw=0.8, ls="--")
+    ends = (min(every), max(every))
+    ax.plot(ends, ends, color="#555555", lw=0.8, ls="--", zorder=1)
+    ax.margins(0.1)
     ax.text(0.97, 0.04, f"largest difference {100 * worst:.2g} %", transform=ax.transAxes, ha="right", fontsize=8)
-    ax.legend(frameon=False, fontsize=8, markerscale=2, loc="upper left")
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def _psfsize_pairs(

@@ -40,7 +40,7 @@ def snr_quantiles(sample: Sample, band: str, count: int = N_QUANTILES) -> list[P
     ranked = rows[np.argsort(snr[rows], kind="stable")]
     groups = [g for g in np.array_split(ranked, count) if g.size]
     edges = np.cumsum([g.size for g in groups]) / max(ranked.size, 1)
-    return [Pick(int(g[-1]), f"fainter or equal: {edge:.0%}") for g, edge in zip(groups, edges, strict=True)]
+    return [Pick(int(g[-1]), f"{edge:.1%} of all arcs are no brighter") for g, edge in zip(groups, edges, strict=True)]
 
 
 def snr_band(samples: Sequence[Sample]) -> str:

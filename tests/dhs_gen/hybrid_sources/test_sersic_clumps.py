@@ -119,6 +119,12 @@ def test_template_sums_to_one_and_is_never_negative(n_sersic: float) -> None:
         assert pixels.min() >= 0
 
 
+def test_clumps_cut_by_the_edge_still_hold_their_fraction() -> None:
+    """A template of 1.3 re half side: what the edge cuts off a clump is put back, the sum stays 1."""
+    for index in range(10):
+        assert hybrid_template(f"k{index}", 31, 12.0, 1.0, 0.5, CLUMPS).pixels.sum() == pytest.approx(1.0, abs=1e-12)
+
+
 def test_flux_of_the_clumps_is_the_recorded_fraction_and_in_range() -> None:
     low, high = CLUMPS.flux_fraction
     fractions, counts = [], []

@@ -90,6 +90,16 @@ def test_the_oracle_has_converged() -> None:
         assert arc_error(case.name, truth, finer).of_peak < TOLERANCE_OF_PEAK / 7
 
 
+def test_image_at_the_singular_centre_is_sampled() -> None:
+    """θ_E below a pixel and the source on the cut: where the deflection jumps, rays must not be spared (1 % else)."""
+    base = random_case(34, "hybrid")
+    assert base.lens.theta_e_arcsec < PIXSCALE_ARCSEC
+    stretch = base.lens.theta_e_arcsec / math.hypot(*base.source_xy_arcsec)
+    on_the_cut = (base.source_xy_arcsec[0] * stretch, base.source_xy_arcsec[1] * stretch)
+    case = dataclasses.replace(base, source_xy_arcsec=on_the_cut)
+    assert arc_error(case.name, rendered(case), oracle(case)).of_peak < TOLERANCE_OF_PEAK
+
+
 @pytest.mark.slow
 def test_the_oracle_skips_only_dark_pixels() -> None:
     case = random_case(8, "hybrid")

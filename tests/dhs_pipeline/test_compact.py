@@ -1,0 +1,81 @@
+"""4p5: splits by whole regions, near the fractions; nothing lost, nothing across."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dhs_pipeline.compact import assign_splits
+from dhs_pipeline.config import SplitFractions
+from dhs_pipeline.digest import digest_path
+from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.schemas import COMPACTED
+from dhs_pipeline.stage import StageError
+
+FRACTIONS = SplitFractions(train=0.7, val=0.1, test=0.2)
+
+
+@given(st.dictionaries(st.integers(0, 10**6), st.integers(1, 500), min_size=1, max_size=200))
+def test_no_split_misses_its_share_by_more_than_the_largest_region(rows: dict[int, int]) -> None:
+    splits = assign_splits(rows, FRACTIONS)
+    assert splits.keys() == rows.keys()
+    held = Counter()
+    for region, split in splits.items():
+        held[split] += rows[region]
+    for split, fraction in FRACTIONS.as_dict().items():
+        assert abs(held[split] - fraction * sum(rows.values())) <= max(rows.values())
+
+
+def test_many_regions_reach_the_fractions() -> None:
+    splits = Counter(assign_splits({r: 10 for r in range(1000)}, FRACTIONS).values())
+    assert splits == {"train": 700, "val": 100, "test": 200}
+
+
+def test_a_fraction_of_zero_gets_nothing() -> None:
+    splits = assign_splits({1: 5, 2: 5}, SplitFractions(train=1.0, val=0.0, test=0.0))
+    assert set(splits.values()) == {"train"}
+
+
+@pytest.mark.spark
+def test_compaction_keeps_every_row_and_no_region_or_host_crosses(small_run: RunDir) -> None:
+    out = small_run.phase4p5("gen7")
+    assert digest_path(out) == digest_path(small_run.phase4c("gen7") / "stamps")
+    table = ds.dataset(out.uri, partitioning="hive").to_table(columns=["region_split", "region_id", "host_id"])
+    for column in ("region_id", "host_id"):
+        pairs = table.group_by([column, "region_split"]).aggregate([])
+        assert pairs.num_rows == pc.count_distinct(pairs.column(column)).as_py()
+
+
+@pytest.mark.spark
+def test_the_summary_reports_wanted_and_achieved_fractions(small_run: RunDir) -> None:
+    summary = (small_run.phase4p5("gen7") / "_stage.json").read_json()
+    achieved = summary["split_fractions"]
+    assert sum(s["rows"] for s in achieved.values()) == summary["rows"]
+    assert achieved["train"]["configured"] == 0.7
+    assert achieved["train"]["achieved"] == pytest.approx(achieved["train"]["rows"] / summary["rows"], abs=1e-4)
+
+
+@pytest.mark.spark
+def test_files_keep_to_the_target_and_say_what_they_hold(small_run: RunDir) -> None:
+    files = small_run.phase4p5("gen7").files_with_sizes(".parquet", recursive=True)
+    shards = small_run.phase4c("gen7").files(".parquet", recursive=True)
+    assert len(files) < len(shards)
+    assert max(size for _, size in files) < 2.5 * 8e6
+    assert pq.read_schema(files[0][0].uri).equals(COMPACTED, check_metadata=True)
+
+
+@pytest.mark.spark
+def test_a_lost_row_is_noticed(copied_run: RunDir, spark: object) -> None:
+    from dhs_pipeline.compact import run_compaction
+
+    stamps = (copied_run.phase4c("gen7") / "stamps").files(".parquet")[0]
+    table = stamps.read_table()
+    pq.write_table(table.slice(1), stamps.uri)
+    with pytest.raises(StageError, match="changed rows"):
+        run_compaction(spark, copied_run, "gen7", copied_run.config(), partitions=None, force=True, progress=False)

@@ -1,0 +1,87 @@
+"""Configuration is checked at the door: file, key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dhs_pipeline.config import (
+    Compact,
+    ConfigError,
+    Generation,
+    HostCuts,
+    ParentColumns,
+    Priors,
+    Rendering,
+    Survey,
+    conf_root,
+    config_hash,
+    load_run_config,
+    load_section,
+)
+
+SECTIONS = {
+    "survey": Survey,
+    "parent": ParentColumns,
+    "hosts": HostCuts,
+    "priors": Priors,
+    "rendering": Rendering,
+    "generations": Generation,
+    "compact": Compact,
+}
+
+
+@pytest.mark.parametrize("folder", SECTIONS)
+def test_every_shipped_section_is_valid(folder: str) -> None:
+    files = sorted((conf_root() / folder).glob("*.yaml"))
+    assert files
+    for file in files:
+        assert load_section(SECTIONS[folder], folder, file.stem).name == file.stem
+
+
+@pytest.mark.parametrize("design", ["small", "medium", "full", "sota", "halton"])
+def test_every_shipped_design_is_valid(design: str) -> None:
+    assert load_run_config("demo", [f"design={design}"]).design.name == design
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("manifest.replicate=2", ["demo.yaml", "manifest.replicate", "unknown key", "replicates"]),
+        ("typo=1", ["demo.yaml", "typo", "unknown key", "experiment_id"]),
+        ("survey.pixscale_arcsec=-1", ["dr10.yaml", "survey.pixscale_arcsec", "greater than 0", "-1"]),
+        ("design.axes.theta_e=1", ["halton.yaml", "design.halton.axes.theta_e", "theta_e_arcsec"]),
+        ("design=huge", ["design", "'huge'", "small", "sota"]),
+        ("generations=[gen9]", ["generations", "'gen9'", "gen7"]),
+        ("rendering.min_supersampling=4", ["default.yaml", "rendering", "odd"]),
+        ("compact.split_fractions={train: 0.9, val: 0.1, test: 0.1}", ["split_fractions", "must be 1", "1.1"]),
+        ("manifest.region_nside=48", ["power of two", "48"]),
+        ("survey.moffat_beta={g: 3.0}", ["moffat_beta", "['r', 'z']"]),
+        ("nowhere.at.all=1", ["no section", "nowhere"]),
+        ("manifest.replicates", ["key=value"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_run_config("demo", [override])
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def test_missing_key_and_broken_yaml_name_the_file(tmp_path: Path) -> None:
+    incomplete = tmp_path / "mine.yaml"
+    incomplete.write_text("experiment_id: x\nsurvey: dr10\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: .* required"):
+        load_run_config(str(incomplete))
+    incomplete.write_text("a: [1,")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not valid YAML"):
+        load_run_config(str(incomplete))
+
+
+def test_hash_depends_on_values_alone() -> None:
+    same = config_hash(load_run_config("demo"))
+    assert same == config_hash(load_run_config("demo", ["manifest.replicates=1"]))
+    assert same != config_hash(load_run_config("demo", ["manifest.replicates=2"]))

@@ -1,0 +1,104 @@
+"""The digest sees every change of content and none of arrangement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dhs_pipeline.digest import Digest, digest_path, digest_table
+from dhs_pipeline.storage import Location, StorageError, write_parquet
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("x", pa.float64()),
+        ("n", pa.int32()),
+        ("blob", pa.binary()),
+        ("pixels", pa.list_(pa.float32())),
+        ("region_split", pa.string()),
+    ]
+)
+
+
+def rows() -> list[dict[str, object]]:
+    rng = np.random.default_rng(1)
+    return [
+        {
+            "id": f"t{i}",
+            "x": rng.normal(),
+            "n": i,
+            "blob": bytes([i, 0]),
+            "pixels": [1.0, float(i)],
+            "region_split": "val",
+        }
+        for i in range(20)
+    ]
+
+
+def digest(content: list[dict[str, object]]) -> Digest:
+    return digest_table(pa.Table.from_pylist(content, schema=SCHEMA))
+
+
+def test_order_files_row_groups_and_compression_do_not_matter(tmp_path: Path) -> None:
+    whole = digest(rows())
+    assert digest(rows()[::-1]) == whole
+    assert digest(rows()[:7]) + digest(rows()[7:]) == whole
+    for k, part in enumerate((rows()[:3], rows()[3:])):
+        where = Location.of(tmp_path / "set" / f"{k}.parquet")
+        write_parquet(pa.Table.from_pylist(part, schema=SCHEMA), where, row_group_rows=4, compression="snappy")
+    assert digest_path(Location.of(tmp_path / "set")) == whole
+    assert Digest.parse(str(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("id", "t"),
+        ("x", None),
+        ("x", -0.0),
+        ("n", 99),
+        ("blob", b"\x00"),
+        ("blob", None),
+        ("pixels", [1.0]),
+        ("id", None),
+    ],
+)
+def test_every_change_of_a_cell_shows(column: str, value: object) -> None:
+    before = rows()
+    before[0]["x"] = 0.0
+    changed = [dict(r) for r in before]
+    changed[0][column] = value
+    assert digest(changed) != digest(before)
+
+
+def test_lost_doubled_and_swapped_cells_show() -> None:
+    whole = digest(rows())
+    assert digest(rows()[1:]) != whole
+    assert digest([*rows(), rows()[0]]) != whole
+    swapped = rows()
+    swapped[0]["x"], swapped[1]["x"] = swapped[1]["x"], swapped[0]["x"]
+    assert digest(swapped) != whole
+
+
+def test_null_is_not_zero_and_text_does_not_run_together() -> None:
+    base = rows()[0]
+    assert digest([base | {"n": None}]) != digest([base | {"n": 0}])
+    schema = pa.schema([("a", pa.string()), ("b", pa.string())])
+    one = digest_table(pa.Table.from_pylist([{"a": "xy", "b": "z"}], schema=schema))
+    other = digest_table(pa.Table.from_pylist([{"a": "x", "b": "yz"}], schema=schema))
+    assert one != other
+
+
+def test_split_labels_and_chosen_columns_are_left_out() -> None:
+    relabelled = [r | {"region_split": "train"} for r in rows()]
+    assert digest(relabelled) == digest(rows())
+    table = pa.Table.from_pylist(rows(), schema=SCHEMA)
+    assert digest_table(table, ["x"]) == digest_table(table.drop_columns(["x"]))
+
+
+def test_nothing_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no Parquet file"):
+        digest_path(Location.of(tmp_path))
