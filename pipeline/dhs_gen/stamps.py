@@ -10,12 +10,14 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _BAND_ORDER = "ugrizy"
 
 
@@ -39,12 +41,14 @@ def read_stamp(blob: bytes) -> dict[str, NDArray[np.generic]]:
         If the bytes are not a NPZ archive.
     """
     data = bytes(blob)
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
     try:
+        if data[:2] == _GZIP:
+            data = gzip.decompress(data)
+        if data[:2] != _ZIP:
+            raise ValueError(f"not a stamp: starts with {data[:4]!r}, not with a NPZ archive's {_ZIP!r}")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise ValueError(f"not a stamp: {error}") from error
 
 

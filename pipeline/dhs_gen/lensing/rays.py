@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from dhs_gen.lensing.models import SieShear, deflect
 from dhs_gen.lensing.templates import SourceTemplate
 
-_SINGULAR_RADIUS_PIX = 1.5
-"""Within this distance of the lens centre the deflection jumps: pixels there take the densest rays."""
+_SINGULAR_RADIUS_PIX = 0.75
+"""A pixel whose centre is nearer to the lens centre than this may hold it (half a diagonal is 0.71): the deflection
+jumps inside, its corners say nothing of its footprint, and it takes the densest rays."""
 
 
 @dataclass(frozen=True)

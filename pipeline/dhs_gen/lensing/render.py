@@ -6,8 +6,8 @@ space the shift is exp(−ik·d), and the Rayleigh expansion (DLMF 10.60.7) on t
 
     exp(−ikd) = Σ_m (2m+1) (−i)^m j_m(kh) P_m(d/h),
 
-turns the sum over all light in a pixel into its Legendre moments. Order 0 alone is "bin, then convolve" (it lowers an
-arc's peak by 1-2 %, the pixel being applied twice); order 4 is within 0.1 % of shifting every ray exactly.
+turns the sum over all light in a pixel into its Legendre moments. Order 0 alone is "bin, then convolve" (4 % of the
+peak off in the median: the pixel is applied twice); order 3 is as good as shifting every ray (docs/rendering.md).
 The grid is padded by the kernel's radius, so light that falls off the stamp still reaches it through the wings.
 """
 

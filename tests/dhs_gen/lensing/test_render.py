@@ -91,13 +91,17 @@ def test_the_oracle_has_converged() -> None:
 
 
 def test_image_at_the_singular_centre_is_sampled() -> None:
-    """θ_E below a pixel and the source on the cut: where the deflection jumps, rays must not be spared (1 % else)."""
+    """θ_E below a pixel and the source on the cut: where the deflection jumps, rays must not be spared.
+
+    The brightest point of a compact source lies exactly on the jump: the worst that can happen to a regular grid of
+    rays, 0.6 % of the peak. Without the dense rays it is 1.0 %.
+    """
     base = random_case(34, "hybrid")
     assert base.lens.theta_e_arcsec < PIXSCALE_ARCSEC
     stretch = base.lens.theta_e_arcsec / math.hypot(*base.source_xy_arcsec)
     on_the_cut = (base.source_xy_arcsec[0] * stretch, base.source_xy_arcsec[1] * stretch)
     case = dataclasses.replace(base, source_xy_arcsec=on_the_cut)
-    assert arc_error(case.name, rendered(case), oracle(case)).of_peak < TOLERANCE_OF_PEAK
+    assert arc_error(case.name, rendered(case), oracle(case)).of_peak < 0.008
 
 
 @pytest.mark.slow
