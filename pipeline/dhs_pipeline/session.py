@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dhs_pipeline.config import conf_root
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -46,6 +48,8 @@ def start_session(app_name: str, master: str | None = None) -> SparkSession:
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         os.environ.setdefault("SPARK_LOCAL_HOSTNAME", "localhost")
+        logging = f"-Dlog4j2.configurationFile=file:{conf_root() / 'spark' / 'log4j2.properties'}"
+        os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{logging}" pyspark-shell')
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one Python worker per core already
     try:
@@ -62,7 +66,6 @@ def start_session(app_name: str, master: str | None = None) -> SparkSession:
             .config("spark.sql.adaptive.enabled", "false")
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.memory", "2g")
-            .config("spark.driver.extraJavaOptions", "-Dlog4j2.level=ERROR")
         )
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
