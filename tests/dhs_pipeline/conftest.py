@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests_support import SMALL, run_stages
 
 from dhs_pipeline.config import RunConfig, load_run_config
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.simulate import SimulatedSurvey, load_simulation_settings, simulate_survey
 from dhs_pipeline.storage import Location
+from tests_support import SMALL, run_stages
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

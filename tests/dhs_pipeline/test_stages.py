@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests_support import REPO, SMALL, run_stages
 
 from dhs_gen.stamps import read_stamp
 from dhs_pipeline.config import RunConfig, load_run_config
@@ -25,6 +24,7 @@ from dhs_pipeline.schemas import CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STA
 from dhs_pipeline.simulate import SimulatedSurvey
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
+from tests_support import REPO, SMALL, run_stages
 
 pytestmark = pytest.mark.spark
 
