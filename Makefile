@@ -75,5 +75,6 @@ docs: $(STAMP)  ## the figures and tables of docs/
 wheel: $(STAMP)  ## dist/*.whl, without Spark
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
-clean:  ## remove caches and build products (runs/ stays)
+clean:  ## remove caches (compiled kernels too) and build products; runs/ stays
+	find pipeline -name '*.nb[ic]' -delete
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache spark-warehouse metastore_db

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     digest = _command(commands, "digest", _digest, "order-independent digest of a data set")
     digest.add_argument("path", metavar="PATH")
-    digest.add_argument("--without", default="", help="comma-separated columns to leave out")
+    digest.add_argument("--columns", help="comma-separated; default: all but the split labels")
 
     bank = _command(commands, "bank", _bank, "build a source bank from a GalSim real-galaxy folder or a .h5 bank")
     bank.add_argument("source", metavar="SOURCE")
@@ -231,7 +231,7 @@ def _show(args: argparse.Namespace) -> None:
 def _digest(args: argparse.Namespace) -> None:
     from dhs_pipeline.digest import digest_path
 
-    print(digest_path(Location.of(args.path), [c for c in args.without.split(",") if c]))
+    print(digest_path(Location.of(args.path), args.columns.split(",") if args.columns else None))
 
 
 def _bank(args: argparse.Namespace) -> None:

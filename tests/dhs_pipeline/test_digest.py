@@ -96,9 +96,14 @@ def test_split_labels_and_chosen_columns_are_left_out() -> None:
     relabelled = [r | {"region_split": "train"} for r in rows()]
     assert digest(relabelled) == digest(rows())
     table = pa.Table.from_pylist(rows(), schema=SCHEMA)
-    assert digest_table(table, ["x"]) == digest_table(table.drop_columns(["x"]))
+    assert digest_table(table, ["id", "x"]) == digest_table(table.select(["id", "x"]))
 
 
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no Parquet file"):
         digest_path(Location.of(tmp_path))
+    where = Location.of(tmp_path / "x.parquet")
+    write_parquet(pa.Table.from_pylist(rows(), schema=SCHEMA), where)
+    assert digest_path(where, ["id", "n"]).rows == 20
+    with pytest.raises(StorageError, match="no column y"):
+        digest_path(where, ["id", "y"])

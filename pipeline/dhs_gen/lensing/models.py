@@ -2,6 +2,9 @@
 
 Conventions are lenstronomy's: θ_E is circularised (the critical curve of a pure SIE encloses π θ_E²) and
 e = (1 − q)/(1 + q). Angles run from +x (increasing column) towards +y (increasing row).
+
+:func:`deflect` is compiled into the kernels of :mod:`dhs_gen.lensing.rays`, whose cache does not notice a change of
+this file: run ``make clean`` after one.
 """
 
 from __future__ import annotations
