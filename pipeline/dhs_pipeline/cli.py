@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dhs_pipeline import __version__
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
@@ -132,9 +133,7 @@ def _run(args: argparse.Namespace) -> None:
         inputs,
         generations=names,
         master=args.master,
-        partitions=args.partitions,
-        force=args.force,
-        progress=not args.quiet,
+        **_schedule(args),
     )
 
 
@@ -154,17 +153,7 @@ def _stage_4b(args: argparse.Namespace) -> None:
 
     run, config = _existing(args)
     spark = start_session("dhs 4b", args.master)
-    _print_summary(
-        run_cutouts(
-            spark,
-            run,
-            Location.of(args.data),
-            config,
-            partitions=args.partitions,
-            force=args.force,
-            progress=not args.quiet,
-        )
-    )
+    _print_summary(run_cutouts(spark, run, Location.of(args.data), config, **_schedule(args)))
 
 
 def _stage_4c(args: argparse.Namespace) -> None:
@@ -175,18 +164,7 @@ def _stage_4c(args: argparse.Namespace) -> None:
     generation = config.generation(args.generation)
     bank = prepare_bank(Location.of(args.bank), run.where / "bank") if args.bank else None
     spark = start_session(f"dhs 4c {generation.name}", args.master)
-    _print_summary(
-        run_injection(
-            spark,
-            run,
-            generation,
-            bank,
-            config,
-            partitions=args.partitions,
-            force=args.force,
-            progress=not args.quiet,
-        )
-    )
+    _print_summary(run_injection(spark, run, generation, bank, config, **_schedule(args)))
 
 
 def _stage_4p5(args: argparse.Namespace) -> None:
@@ -194,17 +172,7 @@ def _stage_4p5(args: argparse.Namespace) -> None:
 
     run, config = _existing(args)
     spark = start_session(f"dhs 4p5 {args.generation}", args.master)
-    _print_summary(
-        run_compaction(
-            spark,
-            run,
-            args.generation,
-            config,
-            partitions=args.partitions,
-            force=args.force,
-            progress=not args.quiet,
-        )
-    )
+    _print_summary(run_compaction(spark, run, args.generation, config, **_schedule(args)))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -249,6 +217,11 @@ def _simulate(args: argparse.Namespace) -> None:
 
     made = simulate_survey(Path(args.out), load_simulation_settings())
     print(f"DATA={made.data_dir} PARENT={made.parent_path}")
+
+
+def _schedule(args: argparse.Namespace) -> dict[str, Any]:
+    """How a stage is to run; none of it changes what it writes."""
+    return {"partitions": args.partitions, "force": args.force, "progress": not args.quiet}
 
 
 def _existing(args: argparse.Namespace) -> tuple[RunDir, RunConfig]:

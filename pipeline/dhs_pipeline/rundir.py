@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dhs_pipeline.config import RunConfig
-from dhs_pipeline.stage import StageError
+from dhs_pipeline.stage import StageError, first_difference
 from dhs_pipeline.storage import Location
 
 
@@ -64,9 +64,10 @@ class RunDir:
         if not self.record.exists():
             if self.where.files(recursive=True) and not force:
                 raise StageError(f"{self.where}: exists and is not a run directory; choose another OUT")
-        elif self.record.read_json()["config"] != tree and not force:
+        elif not force and (key := first_difference(self.record.read_json()["config"], tree)) is not None:
             raise StageError(
-                f"{self.where}: exists and holds a run of another configuration; choose another OUT or --force"
+                f"{self.where}: exists and holds a run of another configuration (first difference: {key}); "
+                "choose another OUT or --force"
             )
         self.record.write_json({"config": tree})
 

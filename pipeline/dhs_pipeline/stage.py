@@ -175,17 +175,18 @@ def _check_same_plan(where: Location, old: Mapping[str, Any], new: Mapping[str, 
     if old.get("stage") != new["stage"]:
         raise StageError(f"{where}: holds stage {old.get('stage')}, not {new['stage']}; choose another folder")
     for part in ("config", "inputs"):
-        if (key := _first_difference(old.get(part), new[part])) is not None:
+        if (key := first_difference(old.get(part), new[part])) is not None:
             raise StageError(
                 f"{where}: exists and was made with another {part} (first difference: {key}); "
                 "choose another output folder or --force"
             )
 
 
-def _first_difference(old: Any, new: Any, at: str = "") -> str | None:
+def first_difference(old: Any, new: Any, at: str = "") -> str | None:
+    """The first key, in order of name, whose values differ, with both; None if none does."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(set(old) | set(new)):
-            found = _first_difference(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+            found = first_difference(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
             if found is not None:
                 return found
         return None

@@ -98,7 +98,22 @@ def test_generations_share_everything_but_the_shape_of_the_source(runs: dict[str
     for task_id, row in one.items():
         assert all(row[c] == two[task_id][c] for c in manifest)
         assert row["unlensed_flux_r_nmgy"] == two[task_id]["unlensed_flux_r_nmgy"]
-        assert row["psfsize_used_r_arcsec"] == pytest.approx(row["psfsize_r_arcsec"], rel=0.01)
+
+
+def test_each_band_has_its_own_psf_gain_and_flux(runs: dict[str, RunDir]) -> None:
+    cutouts = {r["host_id"]: r for r in table(runs["clean"].cutouts).to_pylist()}
+    electrons = {"g": 7300.0, "r": 7150.0, "z": 7850.0}
+    for row in table(runs["clean"].phase4c("gen7") / "metrics").to_pylist():
+        for b in "grz":
+            assert row[f"psfsize_used_{b}_arcsec"] == pytest.approx(row[f"psfsize_{b}_arcsec"], rel=0.01)
+            assert row[f"g_eff_{b}"] == cutouts[row["host_id"]][f"nexp_{b}"] * electrons[b]
+        if row["arc_injected"]:
+            mags = {"g": row["src_mag_r"] + row["src_gr"], "r": row["src_mag_r"], "z": row["src_mag_r"] - row["src_rz"]}
+            for b, mag in mags.items():
+                flux = 10 ** (0.4 * (22.5 - mag)) * row[f"mw_transmission_{b}"]
+                assert row[f"unlensed_flux_{b}_nmgy"] == pytest.approx(flux)
+                total = row[f"lensed_flux_{b}_nmgy"] / (1 - row[f"off_stamp_frac_{b}"])
+                assert total == pytest.approx(flux * row["magnification"], rel=1e-6)
 
 
 def test_templates_come_from_the_bank(runs: dict[str, RunDir]) -> None:

@@ -95,6 +95,8 @@ def test_quantities_and_units(tmp_path: Path) -> None:
     assert row["psfdepth_r_mag"] == pytest.approx(22.5 - 2.5 * math.log10(5 / math.sqrt(1500.0)))
     assert (row["z_l"], row["z_l_source"], row["z_l_column"]) == (0.45, "phot", "z_phot")
     assert row["host_id"] == "0591m305-1"
+    assert [row[f"mw_transmission_{b}"] for b in "grz"] == [0.965, 0.976, 0.987]
+    assert [row[f"psfsize_{b}_arcsec"] for b in "grz"] == [1.3, 1.2, 1.1]
 
 
 def test_host_ids_use_the_surveys_key_where_it_is_there(tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ def test_density_reweights_to_another_population(tasks: pa.Table) -> None:
     assert error / volume < 0.05
 
 
+def test_a_grids_dmag_is_relative_to_the_host() -> None:
+    v = positives(expand(hosts(1), load_run_config("demo", ["design=small"])))
+    assert set(np.round(v["src_mag_r"] - 20.0, 12)) == {1.0, 2.0}  # the host has r = 20
+    np.testing.assert_allclose(v["src_dmag"], v["src_mag_r"] - 20.0)
+
+
 def test_replicates_differ_in_what_is_drawn_only() -> None:
     config = load_run_config("demo", ["manifest.tasks_per_host=3", "manifest.replicates=2", "design=small"])
     v = positives(expand(hosts(1), config))
