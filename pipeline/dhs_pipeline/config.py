@@ -88,6 +88,7 @@ class ParentColumns(Model):
     psfdepth_kind: Literal["ivar", "mag"]
     redshift_columns: tuple[RedshiftColumn, ...]
     assign_redshift: Positive | None
+    assign_ebv_mag: NonNegative | None
 
 
 Range = tuple[float, float]
@@ -323,6 +324,14 @@ class RunConfig(Model):
     generations: tuple[Generation, ...]
     manifest: ManifestSettings
     stamp: StampSettings
+
+    @model_validator(mode="after")
+    def _bands_are_there(self) -> RunConfig:
+        if missing := set(self.stamp.bandset) - set(self.survey.bands):
+            raise ValueError(f"stamp.bandset asks for {sorted(missing)}, survey.bands has {list(self.survey.bands)}")
+        if self.survey.centroid_band not in self.survey.bands:
+            raise ValueError(f"survey.centroid_band {self.survey.centroid_band!r} is not in survey.bands")
+        return self
 
     def generation(self, name: str) -> Generation:
         """The generation of that name: one of the run's, else conf/generations/<name>.yaml."""

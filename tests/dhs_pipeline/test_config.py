@@ -58,6 +58,7 @@ def test_every_shipped_design_is_valid(design: str) -> None:
         ("compact.split_fractions={train: 0.9, val: 0.1, test: 0.1}", ["split_fractions", "must be 1", "1.1"]),
         ("manifest.region_nside=48", ["power of two", "48"]),
         ("survey.moffat_beta={g: 3.0}", ["moffat_beta", "['r', 'z']"]),
+        ("survey.bands=[g, r]", ["stamp.bandset", "['z']"]),
         ("nowhere.at.all=1", ["no section", "nowhere"]),
         ("manifest.replicates", ["key=value"]),
     ],

@@ -91,6 +91,8 @@ def _quantities(table: pa.Table, columns: ColumnMap, config: RunConfig) -> dict[
     values: dict[str, Any] = {"brickname": text("brickname"), "type": text("type")}
     for name in ("ra_deg", "dec_deg", "ebv_mag", "sigma_v_km_s"):
         values[name] = number(name)
+    if "ebv_mag" not in columns.columns and parent.assign_ebv_mag is not None:
+        values["ebv_mag"] = np.full(rows, parent.assign_ebv_mag)
     for b in BANDS:
         values[f"flux_{b}_nmgy"] = number(f"flux_{b}_nmgy")
         values[f"mag_{b}"] = nmgy_to_mag(values[f"flux_{b}_nmgy"])

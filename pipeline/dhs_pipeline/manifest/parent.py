@@ -87,6 +87,7 @@ def map_columns(parent: Location, available: Sequence[str], wanted: ParentColumn
             )
         columns[canonical] = match
     columns |= {c: match for c, names in wanted.optional.items() if (match := find(names)) is not None}
+    _require_extinction(parent, columns, wanted)
     redshifts = tuple(
         (match, str(r.source)) for r in wanted.redshift_columns if (match := find([r.column])) is not None
     )
@@ -96,6 +97,16 @@ def map_columns(parent: Location, available: Sequence[str], wanted: ParentColumn
             f"{parent}: no redshift column (looked for {looked}); set parent.assign_redshift to give every host one"
         )
     return ColumnMap(columns, redshifts)
+
+
+def _require_extinction(parent: Location, columns: dict[str, str], wanted: ParentColumns) -> None:
+    transmissions = [c for c in wanted.optional if c.startswith("mw_transmission_")]
+    if "ebv_mag" in columns or all(c in columns for c in transmissions) or wanted.assign_ebv_mag is not None:
+        return
+    looked = ", ".join(name for c in ("ebv_mag", *transmissions) for name in wanted.optional.get(c, ()))
+    raise StageError(
+        f"{parent}: no extinction column (looked for {looked}); set parent.assign_ebv_mag to give every host one"
+    )
 
 
 def read_chunk(chunk: ParentChunk, columns: ColumnMap) -> pa.Table:

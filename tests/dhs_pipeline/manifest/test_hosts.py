@@ -129,6 +129,15 @@ def test_transmission_from_ebv_is_tractors(tmp_path: Path) -> None:
     assert row["mw_transmission_g"] == pytest.approx(0.965101, abs=1e-6)  # the value of Tractor's own column
 
 
+def test_extinction_must_be_there_or_assigned(tmp_path: Path) -> None:
+    dustless = {k: v for k, v in GOOD.items() if not k.startswith(("mw_", "ebv"))}
+    with pytest.raises(StageError, match="no extinction column"):
+        candidates(tmp_path, [dustless])
+    (row,) = candidates(tmp_path, [dustless], load_run_config("demo", ["parent.assign_ebv_mag=0.05"]))
+    assert row["reason"] is None
+    assert row["mw_transmission_z"] == pytest.approx(10 ** (-0.4 * 1.211 * 0.05))
+
+
 def test_a_parent_without_depth_or_type_is_no_reason_to_reject(tmp_path: Path) -> None:
     bare = {k: v for k, v in GOOD.items() if not k.startswith(("psf", "type"))}
     (row,) = candidates(tmp_path, [bare])
