@@ -166,7 +166,10 @@ class Renderer:
         task = Task.from_row(row)
         if cutout is None:
             raise TaskFailed(Status.CUTOUT_MISSING, f"no cutout of host {row['host_id']}")
-        made = self._make_source(task)
+        try:
+            made = self._make_source(task)
+        except ValueError as error:  # a parameter that no source can have, as a foreign manifest may hold
+            raise TaskFailed(Status.TASK_INVALID, str(error)) from error
         template = None if made is None else made.template
         return inject(task, cutout, template, self._flux_scale, self._settings), made
 
