@@ -11,6 +11,7 @@ import os
 import posixpath
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,16 @@ def write_parquet(table: pa.Table, where: Location, *, row_group_rows: int = 102
 def _filesystem(is_s3: bool) -> pafs.FileSystem:
     if not is_s3:
         return pafs.LocalFileSystem()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {"retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=8)}
-    if endpoint:
-        options["endpoint_override"] = endpoint
-    return pafs.S3FileSystem(**options)
+    return _s3(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
+
+
+@lru_cache(maxsize=4)
+def _s3(endpoint: str | None) -> pafs.S3FileSystem:
+    """One client per process and endpoint: it keeps its connections and retries with back-off."""
+    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=8)
+    if endpoint is None:
+        return pafs.S3FileSystem(retry_strategy=retries)
+    return pafs.S3FileSystem(endpoint_override=endpoint, retry_strategy=retries)
 
 
 def _is_visible(relative: str) -> bool:
