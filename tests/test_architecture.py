@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +39,6 @@ def test_kernels_import_neither_the_pipeline_nor_spark_nor_s3(path: Path) -> Non
     tree = ast.parse(path.read_text())
     everything = {module for node in ast.walk(tree) for module in imported(node)}
     assert not everything & {"dhs_pipeline", "dhs_finder", "pyspark", "boto3"}
-    import sys
-
     outside = {m for m in top_level_imports(tree) if m not in sys.stdlib_module_names and m != "__future__"}
     assert outside <= KERNEL_LIBRARIES
     assert not everything & STANDARD_LIBRARY_WITHOUT_CLOCK

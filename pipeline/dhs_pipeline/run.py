@@ -72,11 +72,14 @@ def run_all(
 
 
 def _generations(config: RunConfig, names: Sequence[str] | None, inputs: RunInputs) -> list[Generation]:
-    """The generations to render; those that need a bank only if one is named or asked for."""
+    """The generations to render; StageError if one needs a bank and there is none."""
     chosen = list(config.generations) if names is None else [config.generation(name) for name in names]
     needing = [g.name for g in chosen if isinstance(g.source, CosmosSource)]
     if needing and inputs.bank is None:
-        raise StageError(f"generation {', '.join(needing)} needs a source bank; give one with --bank (BANK=…)")
+        raise StageError(
+            f"generation {', '.join(needing)} needs a source bank; give one with --bank (BANK=…), "
+            "or leave it out with --generations"
+        )
     return chosen
 
 

@@ -110,15 +110,14 @@ class StageRun:
     def finished_receipts(self) -> dict[str, Receipt]:
         """Receipts whose files are all there, by unit."""
         folder = self.where / "_receipts"
-        stored = [r for r in _list_json(folder)]
         with ThreadPoolExecutor(16) as pool:
-            receipts = list(pool.map(lambda r: Receipt(**r.read_json()), stored))
+            receipts = list(pool.map(lambda r: Receipt(**r.read_json()), folder.files(".json")))
         sizes = self._file_sizes()
         return {r.unit: r for r in receipts if all(sizes.get(f) == n for f, n in r.files.items())}
 
     def _file_sizes(self) -> dict[str, int]:
         base = len(self.where.uri) + 1
-        return {f.uri[base:]: size for f, size in _list_parquet(self.where)}
+        return {f.uri[base:]: size for f, size in self.where.files_with_sizes(".parquet", recursive=True)}
 
     def finish(self, receipts: Sequence[Receipt], extra: Mapping[str, Any]) -> dict[str, Any]:
         """Write the stage's JSON and _SUCCESS; returns the JSON."""
@@ -154,17 +153,23 @@ def open_stage(
     Raises
     ------
     StageError
-        If the folder holds something else, or the same stage with another configuration or input.
+        If the folder holds something else, or the same stage with another configuration, input or code version.
     """
     if force:
         where.delete()
     where.make_dir()
     where.check_writable()
-    plan = {"stage": name, "config_hash": config_hash(config), "inputs": dict(inputs), "config": dict(config)}
+    plan = {
+        "stage": name,
+        "code_version": __version__,
+        "config_hash": config_hash(config),
+        "inputs": dict(inputs),
+        "config": dict(config),
+    }
     existing = where / "_plan.json"
     if existing.exists():
         _check_same_plan(where, existing.read_json(), plan)
-    elif _list_parquet(where):
+    elif where.files(".parquet", recursive=True):
         raise StageError(f"{where}: exists and is not the output of stage {name}; choose another folder or --force")
     else:
         existing.write_json(plan)
@@ -174,11 +179,10 @@ def open_stage(
 def _check_same_plan(where: Location, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     if old.get("stage") != new["stage"]:
         raise StageError(f"{where}: holds stage {old.get('stage')}, not {new['stage']}; choose another folder")
-    for part in ("config", "inputs"):
-        if (key := first_difference(old.get(part), new[part])) is not None:
+    for part in ("code_version", "config", "inputs"):
+        if (difference := first_difference(old.get(part), new[part], part)) is not None:
             raise StageError(
-                f"{where}: exists and was made with another {part} (first difference: {key}); "
-                "choose another output folder or --force"
+                f"{where}: exists and was made otherwise ({difference}); choose another output folder or --force"
             )
 
 
@@ -284,11 +288,3 @@ def _sum_digests(receipts: Sequence[Receipt]) -> dict[str, str]:
         for table, text in receipt.digests.items():
             totals[table] = totals.get(table, Digest()) + Digest.parse(text)
     return {table: str(total) for table, total in sorted(totals.items())}
-
-
-def _list_json(folder: Location) -> list[Location]:
-    return [f for f in folder.files(".json")]
-
-
-def _list_parquet(where: Location) -> list[tuple[Location, int]]:
-    return where.files_with_sizes(".parquet", recursive=True)

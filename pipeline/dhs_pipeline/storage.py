@@ -43,7 +43,8 @@ class Location:
             text = text[len("file://") :]
         if "://" in text:
             raise StorageError(f"{text}: only local paths and s3:// are supported")
-        return cls(str(Path(text).expanduser().absolute()))
+        # Without "..", so that the same folder has the same name from wherever the command is run.
+        return cls(os.path.abspath(os.path.expanduser(text)))
 
     @property
     def is_s3(self) -> bool:

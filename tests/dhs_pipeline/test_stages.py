@@ -169,6 +169,16 @@ def test_another_configuration_does_not_mix_with_what_is_there(copied_run: RunDi
         )
 
 
+def test_another_code_version_does_not_mix_with_what_is_there(copied_run: RunDir, spark: Any) -> None:
+    plan = copied_run.phase4c("gen7") / "_plan.json"
+    plan.write_json(plan.read_json() | {"code_version": "0.0.1"})
+    config = copied_run.config()
+    with pytest.raises(StageError, match=r"code_version: '0\.0\.1' before"):
+        run_injection(
+            spark, copied_run, config.generation("gen7"), None, config, partitions=None, force=False, progress=False
+        )
+
+
 def test_an_unfinished_stage_is_asked_for(tmp_path: Path, spark: Any, small_config: RunConfig) -> None:
     run = RunDir(Location.of(tmp_path / "empty"))
     with pytest.raises(StageError, match="stage 4a has not finished"):

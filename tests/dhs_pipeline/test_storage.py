@@ -49,6 +49,7 @@ def test_names_are_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert Location.of(f"file://{tmp_path}/y").uri == f"{tmp_path}/y"
     monkeypatch.chdir(tmp_path)
     assert Location.of("rel").uri == str(tmp_path / "rel")
+    assert Location.of("rel/../other/").uri == str(tmp_path / "other")
     with pytest.raises(StorageError, match="only local paths and s3://"):
         Location.of("hdfs://name/x")
 
