@@ -19,8 +19,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dhs_gen.cosmos_sources.bank import BankError, BankWriter, Column
 from dhs_gen.cosmos_sources.templates import BankSettings, Draw, Rejected, TemplateReject, make_template
+from dhs_gen.source_banks.bank import BankError, BankWriter, Column
 
 __all__ = ["BankSummary", "build_cosmos_bank", "find_catalogue_file"]
 

@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.cosmos_sources.bank import (
+from dhs_gen.cosmos_sources.builder import BankSummary
+from dhs_gen.cosmos_sources.templates import Rejected, TemplateReject
+from dhs_gen.source_banks.bank import (
     BankError,
     BankWriter,
     Column,
     check_radii,
     checked_pixscale,
 )
-from dhs_gen.cosmos_sources.builder import BankSummary
-from dhs_gen.cosmos_sources.measure import (
+from dhs_gen.source_banks.measure import (
     centroid_px,
     edge_to_mean_ratio,
     flat_square_hlr_px,
     half_light_radius_px,
 )
-from dhs_gen.cosmos_sources.templates import Rejected, TemplateReject
 
 __all__ = ["ImportLimits", "import_hdf5_bank"]
 

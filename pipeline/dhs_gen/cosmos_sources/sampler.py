@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dhs_gen.cosmos_sources.bank import SourceBank, choose_template
 from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.source_banks.bank import SourceBank, choose_template
 from dhs_gen.task import SourceParams
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dhs_gen.cosmos_sources.bank import BankError
-from dhs_gen.cosmos_sources.measure import centroid_px, frame_mask, half_light_radius_px, robust_sky
+from dhs_gen.source_banks.bank import BankError
+from dhs_gen.source_banks.measure import centroid_px, frame_mask, half_light_radius_px, robust_sky
 
 __all__ = ["BankSettings", "Rejected", "TemplateReject", "make_template"]
 

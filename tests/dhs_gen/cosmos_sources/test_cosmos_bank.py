@@ -16,7 +16,7 @@ from cosmos_cases import PIXSCALE_ARCSEC, BuiltBank, galsim
 from numpy.typing import NDArray
 
 from dhs_gen.cosmos_sources import BankError, Column, choose_template, open_bank, write_bank
-from dhs_gen.cosmos_sources.measure import edge_to_mean_ratio, flat_square_hlr_px, half_light_radius_px
+from dhs_gen.source_banks.measure import edge_to_mean_ratio, flat_square_hlr_px, half_light_radius_px
 
 
 def edit_info(folder: Path, **changes: Any) -> None:

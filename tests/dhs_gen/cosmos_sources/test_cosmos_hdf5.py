@@ -12,7 +12,7 @@ from cosmos_cases import PIXSCALE_ARCSEC, galsim
 from numpy.typing import NDArray
 
 from dhs_gen.cosmos_sources import BankError, ImportLimits, import_hdf5_bank, open_bank
-from dhs_gen.cosmos_sources.measure import half_light_radius_px
+from dhs_gen.source_banks.measure import half_light_radius_px
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra: banks)")
 

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.cosmos_sources.measure import half_light_radius_px
+from dhs_gen.source_banks.measure import half_light_radius_px
 
 __all__ = [
     "MAX_PIXSCALE_ARCSEC",
