@@ -235,6 +235,17 @@ class HybridSource(Model):
     n_clumps: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
     clump_sigma_re: tuple[Positive, Positive]
     clump_flux_fraction: tuple[Fraction, Fraction]
+    gradient_mag_per_dex: Annotated[float, Field(ge=-2, le=2)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HybridSource:
+        for name in ("n_clumps", "clump_sigma_re", "clump_flux_fraction"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be a range low <= high, got {low}, {high}")
+        if self.clump_flux_fraction[1] == 1:
+            raise ValueError(f"clump_flux_fraction must stay below 1, got {self.clump_flux_fraction}")
+        return self
 
 
 class CosmosSource(Model):

@@ -66,12 +66,13 @@ def _hybrid(source: HybridSource) -> SourceMaker:
         re_pix=source.re_pix,
         half_size_re=source.half_size_re,
         clumps=ClumpSettings(source.n_clumps, source.clump_sigma_re, source.clump_flux_fraction),
+        gradient_mag_per_dex=source.gradient_mag_per_dex,
     )
 
     def make(task: Task) -> MadeSource | None:
         if task.source is None:
             return None
-        return MadeSource(hybrid_source(task.task_id, task.source, settings), None)
+        return MadeSource(hybrid_source(task.task_id, task.source, settings, task.bandset), None)
 
     return make
 

@@ -11,7 +11,8 @@ from rendering_cases import gen7_settings
 from scipy import integrate
 
 from dhs_gen.hybrid_sources.sampler import hybrid_source
-from dhs_gen.hybrid_sources.sersic_clumps import ClumpSettings, hybrid_template, sersic_image
+from dhs_gen.hybrid_sources.sersic import sersic_image
+from dhs_gen.hybrid_sources.sersic_clumps import ClumpSettings, hybrid_template
 from dhs_gen.task import SourceParams
 
 NO_CLUMPS = ClumpSettings((0, 0), (0.1, 0.1), (0.0, 0.0))
@@ -57,7 +58,7 @@ def dense_pixel(x: float, y: float, re: float, n: float, q: float) -> float:
 @pytest.mark.parametrize("n_sersic", [0.5, 1.0, 2.5, 4.0])
 @pytest.mark.parametrize("axis_ratio", [1.0, 0.5])
 def test_core_pixel_holds_the_integral_of_the_profile(n_sersic: float, axis_ratio: float) -> None:
-    image = sersic_image(41, 12.0, n_sersic, axis_ratio)
+    image = sersic_image((41, 41), 12.0, n_sersic, axis_ratio)
     assert image[20, 20] == pytest.approx(dense_pixel(0, 0, 12.0, n_sersic, axis_ratio), rel=0.01)
 
 
@@ -70,7 +71,7 @@ def test_other_pixels_hold_the_integral_too(n_sersic: float, column: int, row: i
     x, y = column - 20 + nodes[None, :] / 2, row - 20 + nodes[:, None] / 2
     profile = np.exp(-b * (np.sqrt(q * x**2 + y**2 / q) / re) ** (1 / n_sersic)) / total
     expected = float(weights @ profile @ weights) / 4
-    assert sersic_image(41, re, n_sersic, q)[row, column] == pytest.approx(expected, rel=0.005)
+    assert sersic_image((41, 41), re, n_sersic, q)[row, column] == pytest.approx(expected, rel=0.005)
 
 
 @pytest.mark.parametrize("n_sersic", [0.5, 1.0, 2.5])
@@ -78,7 +79,7 @@ def test_other_pixels_hold_the_integral_too(n_sersic: float, column: int, row: i
 def test_half_of_the_light_is_inside_the_effective_ellipse(n_sersic: float, axis_ratio: float) -> None:
     """Semi-axes re/√q along columns and re √q along rows; the sum over a wide image is the total flux, 1."""
     side, re = 601, 30.0
-    image = sersic_image(side, re, n_sersic, axis_ratio)
+    image = sersic_image((side, side), re, n_sersic, axis_ratio)
     y, x = np.mgrid[:side, :side] - side // 2
     inside = axis_ratio * x**2 + y**2 / axis_ratio < re**2
     assert image[inside].sum() == pytest.approx(0.5, abs=0.005)
@@ -88,14 +89,14 @@ def test_half_of_the_light_is_inside_the_effective_ellipse(n_sersic: float, axis
 
 def test_major_axis_lies_along_the_columns() -> None:
     """Second moments of an ellipse of axis ratio q: ⟨x²⟩/⟨y²⟩ = 1/q²."""
-    image = sersic_image(401, 12.0, 0.5, 0.5)
+    image = sersic_image((401, 401), 12.0, 0.5, 0.5)
     y, x = np.mgrid[:401, :401] - 200
     assert (image * x**2).sum() / (image * y**2).sum() == pytest.approx(4.0, rel=0.01)
 
 
 @pytest.mark.parametrize("side", [40, 41])
 def test_image_is_symmetric_about_its_centre(side: int) -> None:
-    image = sersic_image(side, 6.0, 1.5, 0.7)
+    image = sersic_image((side, side), 6.0, 1.5, 0.7)
     np.testing.assert_array_equal(image, image[::-1, ::-1])
     np.testing.assert_allclose(image, image[::-1], rtol=1e-12)
 
@@ -105,15 +106,15 @@ def test_image_is_symmetric_about_its_centre(side: int) -> None:
 
 def clump_light(key: str, settings: ClumpSettings, q: float = 0.6, side: int = 145) -> NDArray[np.float64]:
     """What the clumps add, found without looking inside: the template less the smooth part's share."""
-    made = hybrid_template(key, side, 12.0, 1.0, q, settings)
-    smooth = sersic_image(side, 12.0, 1.0, q)
+    made = hybrid_template(key, (side, side), 12.0, 1.0, q, settings)
+    smooth = sersic_image((side, side), 12.0, 1.0, q)
     return made.pixels - (1 - made.clump_flux_fraction) * smooth / smooth.sum()
 
 
 @pytest.mark.parametrize("n_sersic", [0.5, 1.0, 2.5, 4.0])
 def test_template_sums_to_one_and_is_never_negative(n_sersic: float) -> None:
     for index in range(5):
-        pixels = hybrid_template(f"k{index}", 145, 12.0, n_sersic, 0.4, CLUMPS).pixels
+        pixels = hybrid_template(f"k{index}", (145, 145), 12.0, n_sersic, 0.4, CLUMPS).pixels
         assert pixels.shape == (145, 145)
         assert pixels.sum() == pytest.approx(1.0, abs=1e-12)
         assert pixels.min() >= 0
@@ -122,14 +123,16 @@ def test_template_sums_to_one_and_is_never_negative(n_sersic: float) -> None:
 def test_clumps_cut_by_the_edge_still_hold_their_fraction() -> None:
     """A template of 1.3 re half side: what the edge cuts off a clump is put back, the sum stays 1."""
     for index in range(10):
-        assert hybrid_template(f"k{index}", 31, 12.0, 1.0, 0.5, CLUMPS).pixels.sum() == pytest.approx(1.0, abs=1e-12)
+        assert hybrid_template(f"k{index}", (31, 31), 12.0, 1.0, 0.5, CLUMPS).pixels.sum() == pytest.approx(
+            1.0, abs=1e-12
+        )
 
 
 def test_flux_of_the_clumps_is_the_recorded_fraction_and_in_range() -> None:
     low, high = CLUMPS.flux_fraction
     fractions, counts = [], []
     for index in range(60):
-        made = hybrid_template(f"k{index}", 145, 12.0, 1.0, 0.6, CLUMPS)
+        made = hybrid_template(f"k{index}", (145, 145), 12.0, 1.0, 0.6, CLUMPS)
         light = clump_light(f"k{index}", CLUMPS)
         assert light.sum() == pytest.approx(made.clump_flux_fraction, abs=1e-9)
         assert light.min() > -1e-12
@@ -161,32 +164,35 @@ def test_a_clump_lies_on_the_sources_ellipse_and_has_its_width() -> None:
 
 
 def test_no_clumps_is_the_smooth_profile() -> None:
-    made = hybrid_template("key", 101, 12.0, 1.0, 0.7, NO_CLUMPS)
-    smooth = sersic_image(101, 12.0, 1.0, 0.7)
+    made = hybrid_template("key", (101, 101), 12.0, 1.0, 0.7, NO_CLUMPS)
+    smooth = sersic_image((101, 101), 12.0, 1.0, 0.7)
     np.testing.assert_allclose(made.pixels, smooth / smooth.sum(), rtol=1e-12)
     assert (made.n_clumps, made.clump_flux_fraction) == (0, 0.0)
 
 
 def test_key_alone_fixes_the_clumps() -> None:
-    first = hybrid_template("key", 101, 12.0, 1.0, 0.7, CLUMPS).pixels
-    hybrid_template("other", 101, 12.0, 2.0, 0.5, CLUMPS)
-    assert hybrid_template("key", 101, 12.0, 1.0, 0.7, CLUMPS).pixels.tobytes() == first.tobytes()
-    assert hybrid_template("other", 101, 12.0, 1.0, 0.7, CLUMPS).pixels.tobytes() != first.tobytes()
+    first = hybrid_template("key", (101, 101), 12.0, 1.0, 0.7, CLUMPS).pixels
+    hybrid_template("other", (101, 101), 12.0, 2.0, 0.5, CLUMPS)
+    assert hybrid_template("key", (101, 101), 12.0, 1.0, 0.7, CLUMPS).pixels.tobytes() == first.tobytes()
+    assert hybrid_template("other", (101, 101), 12.0, 1.0, 0.7, CLUMPS).pixels.tobytes() != first.tobytes()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((2, 12.0, 1.0, 0.7), "side_pix must be at least 3, got 2"),
-        ((101, 0.0, 1.0, 0.7), "re_pix must be positive and finite, got 0.0"),
-        ((101, math.nan, 1.0, 0.7), "re_pix must be positive and finite, got nan"),
-        ((101, 12.0, 9.0, 0.7), "n_sersic must be between 0.2 and 8, got 9.0"),
-        ((101, 12.0, math.nan, 0.7), "n_sersic must be between 0.2 and 8, got nan"),
-        ((101, 12.0, 1.0, 0.0), r"axis_ratio must be in \(0, 1\], got 0.0"),
-        ((101, 12.0, 1.0, 1.1), r"axis_ratio must be in \(0, 1\], got 1.1"),
+        (((2, 5), 12.0, 1.0, 0.7), "H must be a whole number of at least 3 pixels, got 2"),
+        (((5, 5.0), 12.0, 1.0, 0.7), r"W must be a whole number of at least 3 pixels, got 5\.0"),
+        (((101, 101), 0.0, 1.0, 0.7), "re_pix must be positive and finite, got 0.0"),
+        (((101, 101), math.nan, 1.0, 0.7), "re_pix must be positive and finite, got nan"),
+        (((101, 101), 12.0, 9.0, 0.7), "n_sersic must be between 0.2 and 8, got 9.0"),
+        (((101, 101), 12.0, math.nan, 0.7), "n_sersic must be between 0.2 and 8, got nan"),
+        (((101, 101), 12.0, 1.0, 0.0), r"q must be in \(0, 1\], got 0.0"),
+        (((101, 101), 12.0, 1.0, 1.1), r"q must be in \(0, 1\], got 1.1"),
     ],
 )
-def test_a_wrong_argument_is_named_with_its_value(arguments: tuple[int, float, float, float], message: str) -> None:
+def test_a_wrong_argument_is_named_with_its_value(
+    arguments: tuple[tuple[int, int], float, float, float], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         hybrid_template("key", *arguments, CLUMPS)
     with pytest.raises(ValueError, match=message):
