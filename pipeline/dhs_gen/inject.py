@@ -1,6 +1,7 @@
 """One stamp: cut it from the host, render the arc, add it with its noise, measure.
 
-Positives and controls pass through the same lines in the same order; the only difference is the arc.
+Positives and controls pass through the same lines in the same order; the only difference is the arc. Artifacts (Gen8)
+are drawn from the task's id and scaled by the host's pixels, so they do not know of it either.
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs_gen.domain_randomization.anisotropy import ROUND, Ellipticity
+from dhs_gen.domain_randomization.config import ArtifactConfig
+from dhs_gen.domain_randomization.jitter import shift_pixels_with_weight, split_shift
+from dhs_gen.domain_randomization.saturation import StarPsf
+from dhs_gen.domain_randomization.stamp import (
+    ArtifactLayer,
+    ArtifactRecord,
+    DrawnArtifacts,
+    StampArtifacts,
+    draw_artifacts,
+)
 from dhs_gen.lensing.rays import Accuracy
 from dhs_gen.lensing.render import LensedSource, StampGrid, draw, lens_source
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.metrics import ArcSnr, arc_snr, good_pixels
 from dhs_gen.noise import add_arc_variance, arc_shot_noise
-from dhs_gen.psf import Psf, PsfError, moffat_for_psfsize
+from dhs_gen.psf import Psf, PsfError, elliptical_moffat_for_psfsize, moffat_for_psfsize
 from dhs_gen.stamps import encode_stamp
 from dhs_gen.status import Status
 from dhs_gen.streams import stream
@@ -70,7 +82,11 @@ class BandResult:
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A finished stamp with everything that was measured on it."""
+    """A finished stamp with everything that was measured on it.
+
+    ``corner_xy_pix`` is the brick (column, row) of the first pixel, to which a sub-pixel jitter adds its fraction.
+    ``artifacts`` is None where none were asked for.
+    """
 
     bands: Mapping[str, BandResult]
     maskbits: NDArray[np.int32] | None
@@ -78,6 +94,7 @@ class Stamp:
     lens_xy_pix: tuple[float, float]
     magnification: float | None
     bad_pixel_frac: float | None
+    artifacts: ArtifactRecord | None
 
     def encode(self, layers: tuple[str, ...]) -> bytes:
         """NPZ bytes with the images and the chosen layers."""
@@ -97,8 +114,12 @@ def inject(
     template: SourceTemplate | None,
     flux_scale: float,
     settings: InjectionSettings,
+    artifacts: ArtifactConfig | None = None,
 ) -> Stamp:
     """Make the stamp of one task.
+
+    Order: jitter of the host, elliptical PSF (of the arc alone), background, cosmic ray, saturation, then the arc with
+    its noise on top. A saturated pixel holds its painted value with an arc or without.
 
     Parameters
     ----------
@@ -110,6 +131,8 @@ def inject(
         Multiplies the source's flux: 1, or 0 for a null injection.
     settings
         Common to all stamps.
+    artifacts
+        Strengths of the artifacts; None adds none.
 
     Raises
     ------
@@ -118,20 +141,27 @@ def inject(
     """
     if cutout.status is not Status.OK:
         raise TaskFailed(cutout.status, cutout.message or f"cutout of {cutout.host_id} is {cutout.status}")
-    window, lens_xy_pix = stamp_window(cutout, task.stamp_size_pix)
-    psfs = {b: _psf(cutout, b, settings) for b in task.bandset}
+    drawn = None if artifacts is None else draw_artifacts(task.task_id, task.bandset, task.stamp_size_pix, artifacts)
+    (whole_x, rest_x), (whole_y, rest_y) = (split_shift(d) for d in ((0.0, 0.0) if drawn is None else drawn.jitter_pix))
+    window, (x, y) = stamp_window(cutout, task.stamp_size_pix, (whole_x, whole_y))
+    lens_xy_pix = (x + rest_x, y + rest_y)
+    psfs = {b: _psf(cutout, b, settings, ROUND if drawn is None else drawn.psf[b]) for b in task.bandset}
     g_eff = {b: _electrons_per_nmgy(cutout, b, settings) for b in task.bandset}
     lensed = _lens(task, template, lens_xy_pix, settings)
+    hosts = {b: _host_pixels(cutout, b, window, (rest_x, rest_y)) for b in task.bandset}
+    layers, degraded = _with_artifacts(drawn, hosts, psfs, g_eff, settings)
     maskbits = None if cutout.maskbits is None else cutout.maskbits[window]
+    if maskbits is not None and degraded is not None:
+        maskbits = degraded.mask(maskbits)
 
     bands = {}
     for index, band in enumerate(task.bandset):
         flux = 0.0 if lensed is None else flux_scale * _unlensed_flux(task, band)
         arc = _arc(lensed, index, flux, psfs[band], task.stamp_size_pix)
         noise = arc_shot_noise(arc, g_eff[band], stream(task.task_id, "arc_shot_noise", band=band))
-        host, invvar = _host_pixels(cutout, band, window)
+        invvar = layers[band].invvar
         bands[band] = BandResult(
-            image=_add(host, arc + noise),
+            image=_add(layers[band], arc + noise),
             invvar=add_arc_variance(invvar, arc, g_eff[band]),
             arc=arc.astype(np.float32),
             psf=psfs[band],
@@ -153,26 +183,60 @@ def inject(
         ),
         lens_xy_pix=lens_xy_pix,
         magnification=None if lensed is None else float(lensed.magnification.mean()),
-        bad_pixel_frac=_bad_pixel_frac(cutout, task.bandset, window, settings.bad_mask),
+        bad_pixel_frac=_bad_pixel_frac(maskbits, layers, settings.bad_mask),
+        artifacts=None if degraded is None else degraded.record(),
     )
 
 
+def _with_artifacts(
+    drawn: DrawnArtifacts | None,
+    hosts: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    psfs: Mapping[str, Psf],
+    g_eff: Mapping[str, float],
+    settings: InjectionSettings,
+) -> tuple[Mapping[str, ArtifactLayer], StampArtifacts | None]:
+    """The host of each band with its artifacts, or as it is."""
+    if drawn is None:
+        return {b: ArtifactLayer(image, invvar, None, None, None) for b, (image, invvar) in hosts.items()}, None
+    stars = {
+        b: StarPsf(
+            psfs[b].fwhm_arcsec / settings.pixscale_arcsec,
+            settings.moffat_beta[b],
+            drawn.psf[b].e,
+            drawn.psf[b].phi_rad,
+        )
+        for b in hosts
+    }
+    degraded = StampArtifacts(
+        drawn, {b: h[0] for b, h in hosts.items()}, {b: h[1] for b, h in hosts.items()}, stars, g_eff
+    )
+    return degraded.layers, degraded
+
+
 def _host_pixels(
-    cutout: HostCutout, band: str, window: tuple[slice, slice]
+    cutout: HostCutout, band: str, window: tuple[slice, slice], rest_pix: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Image and invvar of the stamp. A pixel without a value is not made up: the stamp ends here."""
+    """Image and invvar of the stamp. A pixel without a value is not made up: the stamp ends here.
+
+    The image is moved by the sub-pixel rest of the jitter on the whole cutout; weights stay with their pixels.
+    """
     host, invvar = cutout.image[band][window], cutout.invvar[band][window]
     if not (np.isfinite(host).all() and np.isfinite(invvar).all()):
         bad = int((~np.isfinite(host) | ~np.isfinite(invvar)).sum())
         raise TaskFailed(Status.PIXELS_NOT_FINITE, f"band {band}: {bad} pixels of the stamp are not finite")
-    return host, invvar
+    if rest_pix == (0.0, 0.0):
+        return host, invvar
+    good = np.isfinite(cutout.image[band]) & (cutout.invvar[band] > 0)
+    return shift_pixels_with_weight(cutout.image[band], good, *rest_pix)[window], invvar
 
 
-def stamp_window(cutout: HostCutout, size_pix: int) -> tuple[tuple[slice, slice], tuple[float, float]]:
+def stamp_window(
+    cutout: HostCutout, size_pix: int, shift_pix: tuple[int, int] = (0, 0)
+) -> tuple[tuple[slice, slice], tuple[float, float]]:
     """Rows and columns of the stamp on the cutout, and the host's centroid on the stamp.
 
     The stamp is placed so that the centroid is within half a pixel of its centre; the rest stays as a sub-pixel phase,
-    which is real and the same for every class.
+    which is real and the same for every class. ``shift_pix`` moves the content by whole (columns, rows).
 
     Raises
     ------
@@ -180,8 +244,8 @@ def stamp_window(cutout: HostCutout, size_pix: int) -> tuple[tuple[slice, slice]
         STAMP_OFF_CUTOUT if the stamp does not fit.
     """
     x, y = cutout.centroid_xy_pix
-    first_col = math.floor(x - 0.5 * (size_pix - 1) + 0.5)
-    first_row = math.floor(y - 0.5 * (size_pix - 1) + 0.5)
+    first_col = math.floor(x - 0.5 * (size_pix - 1) + 0.5) - shift_pix[0]
+    first_row = math.floor(y - 0.5 * (size_pix - 1) + 0.5) - shift_pix[1]
     rows, cols = next(iter(cutout.image.values())).shape
     if min(first_col, first_row) < 0 or first_col + size_pix > cols or first_row + size_pix > rows:
         raise TaskFailed(
@@ -200,8 +264,18 @@ def _cached_moffat(psfsize_arcsec: float, beta: float, pixscale_arcsec: float, s
     return psf
 
 
-def _psf(cutout: HostCutout, band: str, settings: InjectionSettings) -> Psf:
+def _psf(cutout: HostCutout, band: str, settings: InjectionSettings, ellipticity: Ellipticity) -> Psf:
+    """The band's effective PSF. An elliptical one belongs to one task and is not kept."""
     try:
+        if ellipticity.e > 0:
+            return elliptical_moffat_for_psfsize(
+                cutout.psfsize_arcsec[band],
+                settings.moffat_beta[band],
+                settings.pixscale_arcsec,
+                settings.kernel_size_pix,
+                ellipticity.e,
+                ellipticity.phi_rad,
+            )
         return _cached_moffat(
             cutout.psfsize_arcsec[band],
             settings.moffat_beta[band],
@@ -263,18 +337,22 @@ def _off_stamp(
     return 1.0 - float(arc.sum()) / (flux_nmgy * float(lensed.magnification[channel]))
 
 
-def _add(host: NDArray[np.float32], light: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not)."""
-    image = host.copy()
+def _add(layer: ArtifactLayer, light: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not), saturated ones their paint."""
+    image = layer.image.copy()
     lit = light != 0
-    image[lit] = (host[lit].astype(np.float64) + light[lit]).astype(np.float32)
+    image[lit] = (layer.image[lit].astype(np.float64) + light[lit]).astype(np.float32)
+    if layer.painted is not None and layer.paint is not None:
+        image[layer.painted] = layer.paint[layer.painted]
     return image
 
 
-def _bad_pixel_frac(cutout: HostCutout, bandset: str, window: tuple[slice, slice], bad_mask: int) -> float | None:
-    if cutout.maskbits is None:
+def _bad_pixel_frac(
+    maskbits: NDArray[np.int32] | None, layers: Mapping[str, ArtifactLayer], bad_mask: int
+) -> float | None:
+    if maskbits is None:
         return None
-    good = (cutout.maskbits[window] & bad_mask) == 0
-    for band in bandset:
-        good &= cutout.invvar[band][window] > 0
+    good = (maskbits & bad_mask) == 0
+    for layer in layers.values():
+        good &= layer.invvar > 0
     return float(1.0 - good.mean())
