@@ -15,13 +15,15 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from dhs_gen.moffat import pixel_integrated_moffat
+
+__all__ = ["Psf", "PsfError", "moffat_for_psfsize", "nea_psfsize", "pixel_integrated_moffat"]
+
 _FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(7)
 _TABLE_FWHM_PIX = np.geomspace(0.8, 20.0, 96)
 """FWHM at which psfsize is tabulated: 0.2″ to 5″ at 0.262″ per pixel."""
 
@@ -83,52 +85,8 @@ def moffat_for_psfsize(psfsize_arcsec: float, beta: float, pixscale_arcsec: floa
     return Psf(kernel, nea_psfsize(kernel, pixscale_arcsec), fwhm_pix * pixscale_arcsec, 1.0 - total)
 
 
-def pixel_integrated_moffat(fwhm_pix: float, beta: float, size_pix: int) -> NDArray[np.float64]:
-    """Round Moffat of unit total flux, integrated over each pixel of a (size, size) grid about its centre.
-
-    I(r) = (β−1)/(πα²) (1 + r²/α²)^−β with FWHM = 2α√(2^(1/β) − 1) (Moffat 1969, A&A 3, 455). The sum falls short of 1
-    by the flux outside the grid.
-
-    Raises
-    ------
-    ValueError
-        If the width is not positive, β ≤ 1 or the size is even.
-    """
-    if not (math.isfinite(fwhm_pix) and fwhm_pix > 0):
-        raise ValueError(f"fwhm_pix must be positive and finite, got {fwhm_pix!r}")
-    if not beta > 1:
-        raise ValueError(f"beta must exceed 1, got {beta!r}")
-    if size_pix < 1 or size_pix % 2 == 0:
-        raise ValueError(f"size_pix must be odd and positive, got {size_pix!r}")
-    alpha = fwhm_pix / (2.0 * math.sqrt(2.0 ** (1.0 / beta) - 1.0))
-    return _integrate_moffat(alpha, beta, size_pix // 2, _NODES, _WEIGHTS)
-
-
 @lru_cache(maxsize=16)
 def _fwhm_of_psfsize(beta: float, size_pix: int) -> tuple[PchipInterpolator, float, float]:
     """FWHM as a function of psfsize, both in pixels, and the range of psfsize it holds for."""
     psfsize = np.array([nea_psfsize(pixel_integrated_moffat(f, beta, size_pix), 1.0) for f in _TABLE_FWHM_PIX])
     return PchipInterpolator(psfsize, _TABLE_FWHM_PIX), float(psfsize[0]), float(psfsize[-1])
-
-
-@numba.njit(cache=True)
-def _integrate_moffat(alpha, beta, half, nodes, weights):  # type: ignore[no-untyped-def]
-    """Gauss-Legendre over each pixel of one octant; the others follow by symmetry."""
-    size = 2 * half + 1
-    out = np.empty((size, size))
-    norm = (beta - 1.0) / (math.pi * alpha * alpha)
-    for j in range(half + 1):
-        for i in range(j, half + 1):
-            total = 0.0
-            for a in range(nodes.size):
-                x = i + 0.5 * nodes[a]
-                for b in range(nodes.size):
-                    y = j + 0.5 * nodes[b]
-                    total += weights[a] * weights[b] * (1.0 + (x * x + y * y) / (alpha * alpha)) ** -beta
-            value = 0.25 * norm * total
-            for p, q in ((i, j), (j, i)):
-                out[half + q, half + p] = value
-                out[half - q, half + p] = value
-                out[half + q, half - p] = value
-                out[half - q, half - p] = value
-    return out

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["blake2b_u64", "categorical_from_hash", "rng_from_hash", "stable_id", "stream", "unit_interval"]
 
 _SEPARATOR = b"\x00"
 
@@ -52,3 +55,62 @@ def stream(task_id: str, purpose: str, *, salt: str = "", band: str = "") -> np.
     """
     key = int.from_bytes(_digest((task_id, purpose, band), salt, 16), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def rng_from_hash(key: str | int, salt: str = "") -> np.random.Generator:
+    """Counter-based generator for one key: Philox4x64 with the 128-bit key blake2b(salt, key).
+
+    For notebooks; the package itself draws from :func:`stream`, whose keys carry a purpose.
+
+    Raises
+    ------
+    ValueError
+        If the key is neither text nor an integer (anything else may print differently in another process), or the salt
+        is not text.
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((_key(key),), _salt(salt), 16), "little")))
+
+
+def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
+    """Index of a class, drawn with the given probabilities and fixed by the key.
+
+    Parameters
+    ----------
+    key
+        What the choice belongs to, as a task id.
+    probs
+        (classes,) finite, non-negative, with sum 1 within 1e-6 (they are divided by their sum).
+    salt
+        Names the choice: other salts choose independently.
+
+    Returns
+    -------
+    int
+        The first class whose cumulative probability exceeds :func:`unit_interval` of the key; never one of probability
+        zero.
+
+    Raises
+    ------
+    ValueError
+        If the key, the salt or the probabilities are not as above.
+    """
+    p = np.asarray(probs)
+    if p.ndim != 1 or p.size == 0 or p.dtype.kind not in "fiu":
+        raise ValueError(f"probs must be a list of at least one number, got {probs!r}")
+    cumulative = np.cumsum(p, dtype=np.float64)
+    if not np.isfinite(cumulative[-1]) or (p < 0).any() or abs(cumulative[-1] - 1.0) > 1e-6:
+        raise ValueError(f"probs must be finite, non-negative and sum to 1, got {p.tolist()}")
+    u = unit_interval(_key(key), salt=_salt(salt))
+    return int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+
+
+def _key(key: str | int) -> str:
+    if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+        raise ValueError(f"key must be text or an integer, got {key!r}")
+    return str(key)
+
+
+def _salt(salt: str) -> str:
+    if not isinstance(salt, str):
+        raise ValueError(f"salt must be text, got {salt!r}")
+    return str(salt)
