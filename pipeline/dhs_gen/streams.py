@@ -12,6 +12,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "blake2b_u64",
+    "categorical_from_hash",
+    "categorical_from_hashes",
+    "check_probabilities",
+    "rng_from_hash",
+    "stable_id",
+    "stream",
+    "unit_interval",
+    "unit_intervals",
+]
+
 _SEPARATOR = b"\x00"
 
 
@@ -45,26 +57,6 @@ def unit_intervals(keys: Iterable[object], *, salt: str = "") -> NDArray[np.floa
     return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def categorical_from_hash(key: object, probs: ArrayLike, salt: str = "") -> int:
-    """Index of a category, fixed by the key.
-
-    Parameters
-    ----------
-    key
-        Anything with a stable ``str``.
-    probs
-        (n,) probabilities of the categories; sum 1 within 1e-6.
-    salt
-        Separates independent choices for one key.
-
-    Raises
-    ------
-    ValueError
-        If the probabilities are empty, not finite, negative or do not sum to 1.
-    """
-    return int(_category(probs, np.array([unit_interval(key, salt=salt)]))[0])
-
-
 def categorical_from_hashes(keys: Sequence[object], probs: ArrayLike, salt: str = "") -> NDArray[np.int64]:
     """:func:`categorical_from_hash` of each key."""
     return _category(probs, unit_intervals(keys, salt=salt))
@@ -72,9 +64,10 @@ def categorical_from_hashes(keys: Sequence[object], probs: ArrayLike, salt: str 
 
 def check_probabilities(probs: ArrayLike, name: str = "probs") -> NDArray[np.float64]:
     """The probabilities as float64; ValueError unless they are finite, non-negative and sum to 1 within 1e-6."""
-    values = np.asarray(probs, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{name} must be a list of at least one probability, got shape {values.shape}")
+    given = np.asarray(probs)
+    if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be a list of at least one number, got {probs!r}")
+    values = given.astype(np.float64)
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"{name} must be finite and non-negative, got {values.tolist()}")
     if abs(values.sum() - 1.0) > 1e-6:
@@ -108,3 +101,55 @@ def stream(task_id: str, purpose: str, *, salt: str = "", band: str = "") -> np.
     """
     key = int.from_bytes(_digest((task_id, purpose, band), salt, 16), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def rng_from_hash(key: str | int, salt: str = "") -> np.random.Generator:
+    """Counter-based generator for one key: Philox4x64 with the 128-bit key blake2b(salt, key).
+
+    For notebooks; the package itself draws from :func:`stream`, whose keys carry a purpose.
+
+    Raises
+    ------
+    ValueError
+        If the key is neither text nor an integer (anything else may print differently in another process), or the salt
+        is not text.
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((_key(key),), _salt(salt), 16), "little")))
+
+
+def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
+    """Index of a class, drawn with the given probabilities and fixed by the key.
+
+    Parameters
+    ----------
+    key
+        What the choice belongs to, as a task id.
+    probs
+        (classes,) finite, non-negative, with sum 1 within 1e-6 (they are divided by their sum).
+    salt
+        Names the choice: other salts choose independently.
+
+    Returns
+    -------
+    int
+        The first class whose cumulative probability exceeds :func:`unit_interval` of the key; never one of probability
+        zero.
+
+    Raises
+    ------
+    ValueError
+        If the key, the salt or the probabilities are not as above.
+    """
+    return int(_category(probs, np.array([unit_interval(_key(key), salt=_salt(salt))]))[0])
+
+
+def _key(key: str | int) -> str:
+    if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+        raise ValueError(f"key must be text or an integer, got {key!r}")
+    return str(key)
+
+
+def _salt(salt: str) -> str:
+    if not isinstance(salt, str):
+        raise ValueError(f"salt must be text, got {salt!r}")
+    return str(salt)

@@ -10,6 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "AB_ZERO_POINT_NMGY",
+    "axis_ratio",
+    "depth_ivar_to_mag",
+    "from_surface_brightness",
+    "mag_to_nmgy",
+    "nmgy_to_mag",
+    "to_surface_brightness",
+]
+
 AB_ZERO_POINT_NMGY = 22.5
 """AB magnitude of one nanomaggy (legacysurvey.org/dr10/description, "Photometry")."""
 
