@@ -17,7 +17,18 @@ from scipy import ndimage
 from dhs_gen.source_banks.measure import centroid_px, frame_mask, robust_sky
 from dhs_gen.source_banks.rejects import Rejected, TemplateReject
 
-__all__ = ["Detection", "Draw", "FloatImage", "Isolation", "centred_pixels", "detect", "split_central"]
+__all__ = [
+    "Detection",
+    "Draw",
+    "FloatImage",
+    "Isolation",
+    "centred_pixels",
+    "detect",
+    "distance_from",
+    "distance_inside",
+    "rising",
+    "split_central",
+]
 
 FloatImage = NDArray[np.float64]
 Draw = Callable[[float, float], tuple[FloatImage, NDArray[np.bool_]]]
@@ -77,12 +88,13 @@ class Isolation:
 
 @dataclass(frozen=True)
 class Detection:
-    """Sky-subtracted stamp, its noise, and its segments (0 = sky)."""
+    """Sky-subtracted stamp, the level and noise of its sky, and its segments (0 = sky)."""
 
     stamp: FloatImage
     on_data: NDArray[np.bool_]
     segments: NDArray[np.int32]
     sky_mask: NDArray[np.bool_]
+    sky: float
     sky_rms: float
 
 
@@ -103,9 +115,9 @@ def detect(stamp: FloatImage, on_data: NDArray[np.bool_], isolation: Isolation) 
     for _ in range(2):
         smooth_sky, smooth_rms = _measured_sky(smooth, sky_mask, isolation)
         segments = _segments(smooth - smooth_sky, smooth_rms, on_data, isolation)
-        sky_mask = on_data & (_distance_from(segments > 0) > isolation.grow_px)
+        sky_mask = on_data & (distance_from(segments > 0) > isolation.grow_px)
     sky, rms = _measured_sky(stamp, sky_mask, isolation)
-    return Detection(np.where(on_data, stamp - sky, 0.0), on_data, segments, sky_mask, rms)
+    return Detection(np.where(on_data, stamp - sky, 0.0), on_data, segments, sky_mask, sky, rms)
 
 
 def _measured_sky(stamp: FloatImage, sky_mask: NDArray[np.bool_], isolation: Isolation) -> tuple[float, float]:
@@ -251,8 +263,8 @@ def _tapered_window(found: Detection, isolation: Isolation) -> tuple[FloatImage,
         )
     window_on_data = _window(found.on_data, side)
     own = _falling(ndimage.distance_transform_edt(~_window(central, side)), isolation.grow_px, isolation.taper_px)
-    edge = _rising(_distance_inside(window_on_data), 0.0, isolation.taper_px)
-    clear = _rising(_distance_from(others), isolation.neighbour_grow_px, isolation.neighbour_taper_px)
+    edge = rising(distance_inside(window_on_data), 0.0, isolation.taper_px)
+    clear = rising(distance_from(others), isolation.neighbour_grow_px, isolation.neighbour_taper_px)
     masked_fraction = 1.0 - float((found.stamp * clear)[central].sum() / found.stamp[central].sum())
     if masked_fraction > isolation.max_masked_flux_fraction:
         raise Rejected(
@@ -277,14 +289,14 @@ def _window(image: NDArray[Any], side: int) -> NDArray[Any]:
     return out
 
 
-def _distance_from(mask: NDArray[np.bool_]) -> FloatImage:
+def distance_from(mask: NDArray[np.bool_]) -> FloatImage:
     """Distance (pixels) to the nearest True pixel; infinite where there is none."""
     if not mask.any():
         return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~mask), dtype=np.float64)
 
 
-def _distance_inside(mask: NDArray[np.bool_]) -> FloatImage:
+def distance_inside(mask: NDArray[np.bool_]) -> FloatImage:
     """Distance (pixels) of each True pixel to the nearest False one, the outside of the image included."""
     padded = np.pad(mask, 1, constant_values=False)
     return np.asarray(ndimage.distance_transform_edt(padded)[1:-1, 1:-1], dtype=np.float64)
@@ -296,5 +308,6 @@ def _falling(distance_px: FloatImage, start_px: float, width_px: float) -> Float
     return np.asarray(0.5 * (1.0 + np.cos(np.pi * phase)), dtype=np.float64)
 
 
-def _rising(distance_px: FloatImage, start_px: float, width_px: float) -> FloatImage:
+def rising(distance_px: FloatImage, start_px: float, width_px: float) -> FloatImage:
+    """0 up to ``start_px``, half-cosine to 1 over ``width_px``."""
     return 1.0 - _falling(distance_px, start_px, width_px)
