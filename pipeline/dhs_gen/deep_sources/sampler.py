@@ -1,0 +1,35 @@
+"""Gen6: the template that a task asks for."""
+
+from __future__ import annotations
+
+from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.source_banks.bank import SourceBank
+from dhs_gen.source_banks.sampler import bank_source
+from dhs_gen.streams import blake2b_u64
+from dhs_gen.task import SourceParams
+
+__all__ = ["choose_index", "deep_source"]
+
+
+def choose_index(task_id: str, n: int, salt: str = "") -> int:
+    """Index of one of ``n`` templates for a task: blake2b-64 of salt and task_id, modulo n.
+
+    The same in every process and on every machine; Python's ``hash()`` is salted per process and would give every
+    executor and every retry another source.
+
+    Raises
+    ------
+    ValueError
+        If ``task_id`` is not a string, or ``n`` is not a positive whole number.
+    """
+    if not isinstance(task_id, str):
+        raise ValueError(f"task_id must be a string, got {task_id!r}")
+    if isinstance(n, bool) or int(n) != n or n < 1:
+        raise ValueError(f"n must be a positive whole number of templates, got {n!r}")
+    return blake2b_u64(task_id, salt=salt) % int(n)
+
+
+def deep_source(source: SourceParams, bank: SourceBank) -> tuple[SourceTemplate, str]:
+    """The bank's template, scaled to the task's half-light radius, and its name; see :func:`bank_source`."""
+    made = bank_source(source, bank)
+    return made.template, made.template_id
