@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dhs_gen.cosmos_sources.builder import BankSummary, build_cosmos_bank, find_catalogue_file
+from dhs_gen.cosmos_sources.builder import build_cosmos_bank, find_catalogue_file
 from dhs_gen.cosmos_sources.hdf5 import ImportLimits, import_hdf5_bank
-from dhs_gen.cosmos_sources.templates import BankSettings, TemplateReject
+from dhs_gen.cosmos_sources.templates import BankSettings
 from dhs_gen.source_banks.bank import (
     BankError,
     BankWriter,
@@ -14,6 +14,7 @@ from dhs_gen.source_banks.bank import (
     open_bank,
     write_bank,
 )
+from dhs_gen.source_banks.rejects import BankSummary, TemplateReject
 
 __all__ = [
     "BankError",

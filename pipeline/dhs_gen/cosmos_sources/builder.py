@@ -19,8 +19,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dhs_gen.cosmos_sources.templates import BankSettings, Draw, Rejected, TemplateReject, make_template
+from dhs_gen.cosmos_sources.templates import BankSettings, make_template
 from dhs_gen.source_banks.bank import BankError, BankWriter, Column
+from dhs_gen.source_banks.isolate import Draw
+from dhs_gen.source_banks.rejects import BankSummary, Rejected, TemplateReject
 
 __all__ = ["BankSummary", "build_cosmos_bank", "find_catalogue_file"]
 
@@ -51,17 +53,6 @@ COLUMNS = (
     Column("shift_y_px", "float64", "pixel", "shift that centred the galaxy, y"),
     Column("stamp_side_px", "int64", "pixel", "shorter side of the galaxy's stamp"),
 )
-
-
-@dataclass(frozen=True)
-class BankSummary:
-    """What a build or import did: where, how many of how many, and why not the rest."""
-
-    path: Path
-    n_candidates: int
-    n_accepted: int
-    rejected_by_reason: dict[str, int]
-    digest: str
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.cosmos_sources.builder import BankSummary
-from dhs_gen.cosmos_sources.templates import Rejected, TemplateReject
 from dhs_gen.source_banks.bank import (
     BankError,
     BankWriter,
@@ -34,6 +32,7 @@ from dhs_gen.source_banks.measure import (
     flat_square_hlr_px,
     half_light_radius_px,
 )
+from dhs_gen.source_banks.rejects import BankSummary, Rejected, TemplateReject
 
 __all__ = ["ImportLimits", "import_hdf5_bank"]
 
