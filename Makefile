@@ -4,6 +4,7 @@ DATA ?=
 PARENT ?=
 BANK ?=
 GENERATION ?= gen7
+SOURCE ?=
 TASK ?=
 ARGS ?=
 
@@ -13,7 +14,7 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run stage-4a stage-4b stage-4c stage-4p5 report show test test-slow check bench docs wheel clean
+.PHONY: help setup lock run stage-4a stage-4b stage-4c stage-4p5 import report show test test-slow check bench docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,6 +48,9 @@ stage-4c: $(STAMP)  ## injection: GENERATION=gen7 [BANK=…] OUT=…
 
 stage-4p5: $(STAMP)  ## compaction and splits: GENERATION=gen7 OUT=…
 	$(VENV)/bin/python jobs/stage_4p5_compact.py --out $(OUT) --generation $(GENERATION) $(ARGS)
+
+import: $(STAMP)  ## data of the earlier layouts: SOURCE=… OUT=…
+	$(DHS) import $(SOURCE) --out $(OUT) $(ARGS)
 
 report: $(STAMP)  ## OUT/report/index.html
 	$(DHS) report --out $(OUT)

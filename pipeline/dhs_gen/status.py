@@ -28,6 +28,8 @@ class RejectReason(StrEnum):
     EBV_TOO_HIGH = "EBV_TOO_HIGH"
     PSFSIZE_TOO_LARGE = "PSFSIZE_TOO_LARGE"
     DEPTH_TOO_SHALLOW = "DEPTH_TOO_SHALLOW"
+    # imports: a row of an earlier manifest that is no task
+    TASK_UNUSABLE = "TASK_UNUSABLE"
 
 
 class Status(StrEnum):
@@ -52,6 +54,8 @@ class Status(StrEnum):
     EXPOSURES_MISSING = "EXPOSURES_MISSING"
     TASK_INVALID = "TASK_INVALID"
     RENDER_NOT_FINITE = "RENDER_NOT_FINITE"
+    # imports: a stamp of an earlier data set that failed there or cannot be used
+    IMPORTED_FAILED = "IMPORTED_FAILED"
 
 
 class RedshiftSource(StrEnum):

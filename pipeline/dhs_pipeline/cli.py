@@ -88,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     bank.add_argument("source", metavar="SOURCE")
     bank.add_argument("out", metavar="OUT")
 
+    imported = _command(
+        commands, "import", _import, "take data of the earlier layouts, and say what became of each column"
+    )
+    imported.add_argument("source", metavar="SOURCE", help="Parquet file or folder, .h5 bank or .npz bank")
+    _out(imported)
+    _config(imported)
+    kinds = ("auto", "manifest", "stamps", "metrics", "paired", "cosmos-bank", "deep-bank")
+    imported.add_argument("--kind", choices=kinds, default="auto", help="default: told from the files")
+    imported.add_argument("--rules", help="name in conf/imports or a YAML file; default: that of the kind")
+    imported.add_argument("--force", action="store_true", help="throw away what is there and do it again")
+
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
     return parser
@@ -210,6 +221,15 @@ def _bank(args: argparse.Namespace) -> None:
         raise StageError(f"{out}: exists; choose another folder for the bank")
     built = prepare_bank(Location.of(args.source), out)
     print(json.dumps(describe(built), indent=2))
+
+
+def _import(args: argparse.Namespace) -> None:
+    from dhs_pipeline.imports.report import report_text
+    from dhs_pipeline.imports.run import run_import
+
+    config = load_run_config(args.config or "data", args.set)
+    source, out = Location.of(args.source), Location.of(args.out)
+    print(report_text(run_import(source, out, config, kind=args.kind, rules=args.rules, force=args.force)))
 
 
 def _simulate(args: argparse.Namespace) -> None:

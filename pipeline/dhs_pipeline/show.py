@@ -372,7 +372,7 @@ def _headline(row: Mapping[str, Any]) -> str:
     if not row["arc_injected"]:
         return f"{head} · no arc"
     return (
-        f"{head}\nθ_E {row['theta_e_arcsec']:.3g}″ · z_s {row['z_s']:.2f} · source r {row['src_mag_r']:.2f} · "
+        f"{head}\nθ_E {row['theta_e_arcsec']:.3g}″ · z_s {_text(row['z_s'])} · source r {row['src_mag_r']:.2f} · "
         f"magnification {row['magnification']:.1f}"
     )
 
