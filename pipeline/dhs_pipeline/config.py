@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dhs_gen.domain_randomization.config import ArtifactConfig
 from dhs_gen.status import RedshiftSource
 from dhs_pipeline.schemas import BANDS, SPLITS
 
@@ -264,13 +265,51 @@ class Generation(Model):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     arc: Literal["rendered", "none", "zero_flux"]
     source: Source | None
-    artifact_profile: Literal["none"]
+    artifact_profile: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
     @model_validator(mode="after")
     def _source_iff_arc(self) -> Generation:
         if (self.arc == "none") != (self.source is None):
             raise ValueError("a generation has a source unless its arc is none")
         return self
+
+
+class ArtifactProfile(Model):
+    """How often and how strongly artifacts appear (conf/artifacts); the fields are those of ``ArtifactConfig``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    enable_psf_anisotropy: bool
+    psf_e_sigma: Annotated[float, Field(ge=0, le=0.3)]
+    enable_bg_plane: bool
+    bg_plane_amp: NonNegative
+    enable_cosmic_rays: bool
+    cosmic_rate: Fraction
+    cosmic_amp: NonNegative
+    cosmic_length_pix: tuple[Positive, Positive]
+    cosmic_worm_fraction: Fraction
+    cosmic_spot_fraction: Fraction
+    enable_sat_wings: bool
+    sat_rate: Fraction
+    sat_amp: NonNegative
+    sat_r0_pix: Positive
+    sat_trail_pix: tuple[Positive, Positive]
+    sat_bleed_angle_deg: float
+    sat_spike_fraction: NonNegative
+    sat_spike_angle_deg: float
+    sat_clear_radius_pix: NonNegative
+    sat_other_band_peak: tuple[Positive, Positive]
+    enable_astrom_jitter: bool
+    jitter_sigma_pix: NonNegative
+
+    @model_validator(mode="after")
+    def _usable(self) -> ArtifactProfile:
+        self.strengths()
+        return self
+
+    def strengths(self) -> ArtifactConfig | None:
+        """What ``inject`` takes: None where every artifact is switched off."""
+        config = ArtifactConfig(**self.model_dump(exclude={"name"}))
+        return config if config.any_enabled else None
 
 
 class SplitFractions(Model):

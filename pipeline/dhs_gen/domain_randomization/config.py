@@ -89,6 +89,11 @@ class ArtifactConfig:
                 f"{self.cosmic_worm_fraction + self.cosmic_spot_fraction!r}"
             )
 
+    @property
+    def any_enabled(self) -> bool:
+        """Whether any artifact can appear."""
+        return any(getattr(self, field.name) for field in fields(self) if field.name.startswith("enable_"))
+
 
 _RANGES = ("cosmic_length_pix", "sat_trail_pix", "sat_other_band_peak")
 _FRACTIONS = ("cosmic_rate", "sat_rate", "cosmic_worm_fraction", "cosmic_spot_fraction")
