@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.lensing.models import SieShear
+from dhs_gen.lensing.models import ISOTHERMAL, MassModel
+from dhs_gen.lensing.tnfw import Subhalos
 from dhs_gen.status import Status
 from dhs_gen.units import mag_to_nmgy
 
@@ -53,7 +54,7 @@ class Task:
     bandset: str
     stamp_size_pix: int
     mw_transmission: Mapping[str, float | None]
-    lens: SieShear | None
+    lens: MassModel | None
     source: SourceParams | None
 
     @classmethod
@@ -79,14 +80,51 @@ class Task:
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error
 
 
-def _lens(row: Mapping[str, Any]) -> SieShear:
-    return SieShear(
+def _lens(row: Mapping[str, Any]) -> MassModel:
+    """The mass of a row; a column that is absent or null is a part the mass does not have."""
+    return MassModel(
         float(row["theta_e_arcsec"]),
         float(row["lens_e"]),
         float(row["lens_phi_rad"]),
         float(row["shear"]),
         float(row["shear_phi_rad"]),
+        _slope(row.get("lens_model"), row.get("lens_gamma")),
+        *_multipole(row, "lens_a3"),
+        *_multipole(row, "lens_a4"),
+        _subhalos(row),
     )
+
+
+def _slope(model: str | None, gamma: float | None) -> float:
+    if model not in (None, "SIE", "EPL"):
+        raise ValueError(f"lens_model must be 'SIE' or 'EPL', got {model!r}")
+    if model == "EPL":
+        if gamma is None:
+            raise ValueError("lens_gamma must be given for lens_model 'EPL', got None")
+        return float(gamma)
+    if gamma is not None and float(gamma) != ISOTHERMAL:
+        raise ValueError(f"lens_gamma must be null or 2 for lens_model {model!r}, got {gamma!r}")
+    return ISOTHERMAL
+
+
+def _multipole(row: Mapping[str, Any], name: str) -> tuple[float, float]:
+    """(a_m over θ_E, angle of a lobe) of ``lens_a3`` or ``lens_a4``."""
+    fraction, phi_rad = row.get(f"{name}_frac"), row.get(f"{name}_phi_rad")
+    if fraction is None:
+        return 0.0, 0.0
+    if phi_rad is None:
+        raise ValueError(f"{name}_phi_rad must be given with {name}_frac = {fraction!r}, got None")
+    return float(fraction), float(phi_rad)
+
+
+def _subhalos(row: Mapping[str, Any]) -> Subhalos | None:
+    columns = {f.name: row.get(f"subhalo_{f.name}") for f in fields(Subhalos)}
+    given = [name for name, values in columns.items() if values is not None]
+    if not given:
+        return None
+    if missing := [name for name in columns if name not in given]:
+        raise ValueError(f"subhalo_{missing[0]} must be given with subhalo_{given[0]}, got None")
+    return Subhalos(**{name: np.asarray(values, dtype=np.float64) for name, values in columns.items()})
 
 
 def _source(row: Mapping[str, Any]) -> SourceParams:

@@ -21,11 +21,12 @@ from scipy import ndimage, signal
 
 from dhs_gen.hybrid_sources.sampler import HybridSettings, hybrid_source
 from dhs_gen.hybrid_sources.sersic_clumps import ClumpSettings
-from dhs_gen.lensing.models import SieShear
+from dhs_gen.lensing.models import MassModel
 from dhs_gen.lensing.rays import Accuracy
-from dhs_gen.lensing.reference import lenstronomy_kwargs
+from dhs_gen.lensing.reference import lens_model_list, lenstronomy_kwargs
 from dhs_gen.lensing.render import LensedSource, StampGrid, draw, lens_source
 from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.lensing.tnfw import Subhalos
 from dhs_gen.psf import Psf, moffat_for_psfsize, pixel_integrated_moffat
 from dhs_gen.task import SourceParams
 
@@ -68,7 +69,7 @@ class Case:
     """One arc to render."""
 
     name: str
-    lens: SieShear
+    lens: MassModel
     template: SourceTemplate
     source_xy_arcsec: tuple[float, float]
     lens_xy_pix: tuple[float, float]
@@ -84,7 +85,7 @@ def random_case(index: int, kind: str) -> Case:
     """Case ``index`` of kind "hybrid" (Gen7's template), "noisy" (like an HST galaxy) or "real" (HST COSMOS)."""
     rng = np.random.default_rng([20, index, ("hybrid", "noisy", "real").index(kind)])
     theta_e = 0.0 if index % 10 == 9 else float(rng.uniform(0.0, 2.5))
-    lens = SieShear(
+    lens = MassModel(
         theta_e,
         float(rng.uniform(0.0, 0.35)),
         float(rng.uniform(0.0, math.pi)),
@@ -116,6 +117,34 @@ def random_case(index: int, kind: str) -> Case:
         psf=moffat_for_psfsize(float(rng.uniform(0.9, 1.7)), beta, PIXSCALE_ARCSEC, KERNEL_SIZE_PIX),
         beta=beta,
         re_arcsec=re_arcsec,
+    )
+
+
+def perturbed_case(index: int, kind: str, n_subhalos: int) -> Case:
+    """The random case with another slope, multipoles and subhalos within twice θ_E, five of them on the ring."""
+    case = random_case(index, kind)
+    rng = np.random.default_rng([21, index, ("hybrid", "noisy", "real").index(kind)])
+    lens = dataclasses.replace(
+        case.lens,
+        slope=float(rng.uniform(1.5, 2.5)),
+        a3_frac=float(rng.uniform(-0.03, 0.03)),
+        a3_phi_rad=float(rng.uniform(0.0, math.pi)),
+        a4_frac=float(rng.uniform(-0.03, 0.03)),
+        a4_phi_rad=float(rng.uniform(0.0, math.pi)),
+        subhalos=random_subhalos(rng, n_subhalos, case.lens.theta_e_arcsec),
+    )
+    return dataclasses.replace(case, name=f"perturbed-{case.name}", lens=lens)
+
+
+def random_subhalos(rng: np.random.Generator, count: int, theta_e_arcsec: float) -> Subhalos:
+    """Halos of about 1e7 to 1e10 solar masses: R_s 0.02 to 0.5 arcsec, alpha_Rs 2e-4 to 0.03 arcsec."""
+    radius = 2.0 * theta_e_arcsec * np.sqrt(rng.uniform(size=count))
+    radius[:5] = theta_e_arcsec
+    azimuth = rng.uniform(0.0, 2.0 * math.pi, count)
+    size = rng.uniform(size=count)  # small halos deflect less
+    rs = 0.02 * 25.0**size
+    return Subhalos(
+        radius * np.cos(azimuth), radius * np.sin(azimuth), rs, 2e-4 * 150.0**size, rs * rng.uniform(1.0, 10.0, count)
     )
 
 
@@ -270,7 +299,7 @@ class _Brightness:
         self.kwargs_lens, self.kwargs_source = lenstronomy_kwargs(
             case.lens, case.template, channel, case.source_xy_arcsec, lens_xy_arcsec
         )
-        self.lens, self.source = LensModel(["SIE", "SHEAR"]), LightModel(["INTERPOL"])
+        self.lens, self.source = LensModel(lens_model_list(case.lens)), LightModel(["INTERPOL"])
 
     def ray_shooting(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         return self.lens.ray_shooting(x.ravel(), y.ravel(), self.kwargs_lens)

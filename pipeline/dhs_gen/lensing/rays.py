@@ -16,8 +16,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.lensing.models import SieShear, deflect
+from dhs_gen.lensing.halo_field import MIN_RAYS, NODES, add_split, node_weights, split_halos
+from dhs_gen.lensing.models import MassModel, deflect_row
 from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.lensing.tnfw import add_halos
 
 _SINGULAR_RADIUS_PIX = 0.75
 """A pixel whose centre is nearer to the lens centre than this may hold it (half a diagonal is 0.71): the deflection
@@ -72,7 +74,7 @@ def _legendre_tables(max_order: int, max_supersampling: int) -> NDArray[np.float
 
 
 def shoot(
-    lens: SieShear,
+    lens: MassModel,
     template: SourceTemplate,
     source_xy_arcsec: tuple[float, float],
     lens_xy_pix: tuple[float, float],
@@ -102,12 +104,10 @@ def shoot(
         SB(x, y) P_m(2x) P_n(2y), with x, y in pixels from the pixel's centre and SB in 1/arcsec² (the template has
         unit flux). The (0, 0) moment is the mean surface brightness.
     """
-    reach = (math.hypot(*source_xy_arcsec) + template.radius_arcsec + lens.max_deflection_arcsec) / max(
-        1.0 - lens.shear, 1e-3
-    )
     sign = -1.0 if template.flip else 1.0
     return _shoot(
-        lens.params(),
+        tuple(lens.params().tolist()),
+        lens.extras(),
         np.ascontiguousarray(template.pixels, dtype=np.float64) / template.pixscale_arcsec**2,
         np.array([source_xy_arcsec[0], source_xy_arcsec[1]], dtype=np.float64),
         np.array(
@@ -120,20 +120,21 @@ def shoot(
         np.array([lens_xy_pix[0], lens_xy_pix[1]], dtype=np.float64),
         side_pix,
         pixscale_arcsec,
-        reach,
+        lens.reach_arcsec(math.hypot(*source_xy_arcsec) + template.radius_arcsec),
         template.resolution_arcsec / template.pixscale_arcsec / accuracy.rays_per_resolution,
         template.resolution_growth / accuracy.rays_per_resolution,
+        0.0 if lens.subhalos is None else 2.0 * lens.subhalos.largest_deflection_arcsec() / template.pixscale_arcsec,
         accuracy.min_supersampling,
         accuracy.max_supersampling,
         moment_orders(accuracy.moment_order),
         _legendre_tables(accuracy.moment_order, accuracy.max_supersampling),
+        node_weights(accuracy.max_supersampling),
     )
 
 
 @numba.njit(cache=True, inline="always")
-def _to_template(params, frame, source, x, y, columns, rows):  # type: ignore[no-untyped-def]
-    """Ray at (x, y) arcsec on the sky → (column, row) of the template, from 0."""
-    alpha_x, alpha_y = deflect(params, x, y)
+def _to_template(frame, source, x, y, alpha_x, alpha_y, columns, rows):  # type: ignore[no-untyped-def]
+    """Ray at (x, y) arcsec on the sky, deflected by (α_x, α_y) → (column, row) of the template, from 0."""
     dx = x - alpha_x - source[0]
     dy = y - alpha_y - source[1]
     u = (frame[0] * dx + frame[1] * dy) * frame[2]
@@ -143,7 +144,8 @@ def _to_template(params, frame, source, x, y, columns, rows):  # type: ignore[no
 
 @numba.njit(cache=True)
 def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
-    params_array,
+    params,
+    extras,
     brightness,
     source_array,
     frame_array,
@@ -153,23 +155,21 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
     reach,
     pitch,
     pitch_growth,
+    bulge,
     min_s,
     max_s,
     orders,
     legendre,
+    weights,
 ):
     channels, rows, columns = brightness.shape
     n_orders = orders.shape[0]
     top = legendre.shape[1]
     out = np.zeros((channels, n_orders, side, side))
-    params = (
-        params_array[0], params_array[1], params_array[2], params_array[3],
-        params_array[4], params_array[5], params_array[6], params_array[7],
-    )  # fmt: skip
     source = (source_array[0], source_array[1])
     frame = (frame_array[0], frame_array[1], frame_array[2])
 
-    # Only pixels that a ray can leave for the source: |θ|(1 − γ) ≤ |β| + |α|.
+    # Only pixels that a ray can leave for the source.
     margin = reach / pixscale + 1.0
     first_col = max(0, math.floor(lens_xy_pix[0] - margin))
     last_col = min(side - 1, math.ceil(lens_xy_pix[0] + margin))
@@ -182,13 +182,22 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
     # Template positions of the pixel corners, two rows at a time, bound each pixel's footprint on the source.
     corners = np.empty((2, n_cols + 1, 2))
     sums = np.empty((channels, top))
+    alpha = np.empty((2, max(max_s, n_cols + 1)))
+    field = np.empty((NODES, 2, NODES))
+    near = np.empty(0 if extras is None else extras[4].shape[0], np.int64)
 
     for row in range(first_row - 1, last_row + 1):
         corners[0] = corners[1]
         y_edge = (row + 0.5 - lens_xy_pix[1]) * pixscale
+        x_first = (first_col - 0.5 - lens_xy_pix[0]) * pixscale
+        deflect_row(params, extras, x_first, pixscale, n_cols + 1, y_edge, alpha)
+        if extras is not None:
+            add_halos(extras[4], extras[5], x_first, pixscale, n_cols + 1, y_edge, alpha)
         for i in range(n_cols + 1):
-            x_edge = (first_col + i - 0.5 - lens_xy_pix[0]) * pixscale
-            corners[1, i, 0], corners[1, i, 1] = _to_template(params, frame, source, x_edge, y_edge, columns, rows)
+            x_edge = x_first + pixscale * i
+            corners[1, i, 0], corners[1, i, 1] = _to_template(
+                frame, source, x_edge, y_edge, alpha[0, i], alpha[1, i], columns, rows
+            )
         if row < first_row:
             continue
         y_centre = (row - lens_xy_pix[1]) * pixscale
@@ -197,18 +206,31 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
             x_centre = (col - lens_xy_pix[0]) * pixscale
             s = _supersampling(
                 corners, i, columns, rows, math.hypot(x_centre, y_centre) / pixscale,
-                pitch, pitch_growth, min_s, max_s,
+                pitch, pitch_growth, bulge, min_s, max_s,
             )  # fmt: skip
             if s == 0:
                 continue
             weight = 1.0 / (s * s)
+            step = pixscale / s
+            x_first = x_centre + 0.5 * (step - pixscale)
+            n_near = 0
+            if extras is not None and near.size > 0 and s >= MIN_RAYS:
+                n_near = split_halos(extras[4], extras[5], x_centre, y_centre, pixscale, field, near)
             for b in range(s):
-                y = y_centre + ((b + 0.5) / s - 0.5) * pixscale
+                y = y_centre + 0.5 * (step - pixscale) + step * b
+                deflect_row(params, extras, x_first, step, s, y, alpha)
+                if extras is not None and near.size > 0:
+                    if s >= MIN_RAYS:
+                        add_split(
+                            extras[4], extras[5], field, near[:n_near], weights[s], b, x_first, step, s, y, alpha
+                        )  # fmt: skip
+                    else:
+                        add_halos(extras[4], extras[5], x_first, step, s, y, alpha)
                 sums[:] = 0.0
                 lit = False
                 for a in range(s):
-                    x = x_centre + ((a + 0.5) / s - 0.5) * pixscale
-                    u, v = _to_template(params, frame, source, x, y, columns, rows)
+                    x = x_first + step * a
+                    u, v = _to_template(frame, source, x, y, alpha[0, a], alpha[1, a], columns, rows)
                     if not (-1.0 < u < columns and -1.0 < v < rows):
                         continue
                     lit = True
@@ -246,12 +268,13 @@ def _bilinear(brightness, c, u, v, rows, columns):  # type: ignore[no-untyped-de
 
 @numba.njit(cache=True, inline="always")
 def _supersampling(  # type: ignore[no-untyped-def]
-    corners, i, columns, rows, centre_distance_pix, pitch, pitch_growth, min_s, max_s
+    corners, i, columns, rows, centre_distance_pix, pitch, pitch_growth, bulge, min_s, max_s
 ):
     """Rays per axis for the pixel between corner columns i and i + 1; 0 where no ray can meet the source.
 
     ``pitch`` is the distance wanted between rays at the template's centre, in template pixels; it grows by
-    ``pitch_growth`` per template pixel of distance from there.
+    ``pitch_growth`` per template pixel of distance from there. ``bulge`` is how far a subhalo inside the pixel may
+    spread its footprint, unseen by its corners.
     """
     if centre_distance_pix < _SINGULAR_RADIUS_PIX:
         return max_s
@@ -264,7 +287,7 @@ def _supersampling(  # type: ignore[no-untyped-def]
             low_v = min(low_v, corners[j, i + k, 1])
             high_v = max(high_v, corners[j, i + k, 1])
     # The image of a pixel is curved: half its extent is room enough outside the singular core.
-    room = 0.5 * max(high_u - low_u, high_v - low_v) + 1.0
+    room = 0.5 * max(high_u - low_u, high_v - low_v) + 1.0 + bulge
     if low_u > columns + room or high_u < -1.0 - room or low_v > rows + room or high_v < -1.0 - room:
         return 0
     longest = 0.0

@@ -12,27 +12,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.lensing.models import SieShear
+from dhs_gen.lensing.models import ISOTHERMAL, MassModel
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.units import to_surface_brightness
 
 
+def lens_model_list(lens: MassModel) -> list[str]:
+    """Names of lenstronomy's profiles that make up the model, in the order of :func:`lenstronomy_kwargs`."""
+    galaxy = "SIE" if lens.slope == ISOTHERMAL else "EPL"
+    return [galaxy, "SHEAR", "MULTIPOLE", "MULTIPOLE", *["TNFW"] * (0 if lens.subhalos is None else len(lens.subhalos))]
+
+
+def lens_kwargs(lens: MassModel, lens_xy_arcsec: tuple[float, float] = (0.0, 0.0)) -> list[dict[str, Any]]:
+    """Keyword arguments of the profiles of :func:`lens_model_list`, with the lens centre at ``lens_xy_arcsec``."""
+    x0, y0 = lens_xy_arcsec
+    galaxy = {
+        "theta_E": lens.theta_e_arcsec,
+        "e1": lens.e * math.cos(2 * lens.phi_rad),
+        "e2": lens.e * math.sin(2 * lens.phi_rad),
+        "center_x": x0,
+        "center_y": y0,
+    }
+    if lens.slope != ISOTHERMAL:
+        galaxy["gamma"] = lens.slope
+    g1, g2 = lens.shear * math.cos(2 * lens.shear_phi_rad), lens.shear * math.sin(2 * lens.shear_phi_rad)
+    kwargs: list[dict[str, Any]] = [galaxy, {"gamma1": g1, "gamma2": g2, "ra_0": x0, "dec_0": y0}]
+    for m, fraction, phi in ((3, lens.a3_frac, lens.a3_phi_rad), (4, lens.a4_frac, lens.a4_phi_rad)):
+        kwargs.append({"m": m, "a_m": fraction * lens.theta_e_arcsec, "phi_m": phi, "center_x": x0, "center_y": y0})
+    halos = lens.subhalos
+    if halos is None:
+        return kwargs
+    for i in range(len(halos)):
+        kwargs.append(
+            {
+                "Rs": float(halos.rs_arcsec[i]),
+                "alpha_Rs": float(halos.alpha_rs_arcsec[i]),
+                "r_trunc": float(halos.trunc_arcsec[i]),
+                "center_x": x0 + float(halos.x_arcsec[i]),
+                "center_y": y0 + float(halos.y_arcsec[i]),
+            }
+        )
+    return kwargs
+
+
 def lenstronomy_kwargs(
-    lens: SieShear,
+    lens: MassModel,
     template: SourceTemplate,
     channel: int,
     source_xy_arcsec: tuple[float, float],
     lens_xy_arcsec: tuple[float, float],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """kwargs_lens for ["SIE", "SHEAR"] and kwargs_source for ["INTERPOL"], in arcsec on the stamp."""
+    """:func:`lens_kwargs` and kwargs_source for ["INTERPOL"], in arcsec on the stamp."""
     x0, y0 = lens_xy_arcsec
-    e1, e2 = lens.e * math.cos(2 * lens.phi_rad), lens.e * math.sin(2 * lens.phi_rad)
-    g1, g2 = lens.shear * math.cos(2 * lens.shear_phi_rad), lens.shear * math.sin(2 * lens.shear_phi_rad)
     pixels = template.pixels[channel][:, ::-1] if template.flip else template.pixels[channel]
-    kwargs_lens = [
-        {"theta_E": lens.theta_e_arcsec, "e1": e1, "e2": e2, "center_x": x0, "center_y": y0},
-        {"gamma1": g1, "gamma2": g2, "ra_0": x0, "dec_0": y0},
-    ]
     kwargs_source = [
         {
             "image": to_surface_brightness(pixels, template.pixscale_arcsec),
@@ -43,11 +75,11 @@ def lenstronomy_kwargs(
             "scale": template.pixscale_arcsec,
         }
     ]
-    return kwargs_lens, kwargs_source
+    return lens_kwargs(lens, lens_xy_arcsec), kwargs_source
 
 
 def render_with_lenstronomy(
-    lens: SieShear,
+    lens: MassModel,
     template: SourceTemplate,
     channel: int,
     source_xy_arcsec: tuple[float, float],
@@ -86,7 +118,7 @@ def render_with_lenstronomy(
     model = ImageModel(
         grid,
         psf,
-        LensModel(["SIE", "SHEAR"]),
+        LensModel(lens_model_list(lens)),
         LightModel(["INTERPOL"]),
         kwargs_numerics={
             "supersampling_factor": supersampling,

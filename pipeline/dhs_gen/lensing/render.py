@@ -21,7 +21,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.special import spherical_jn
 
-from dhs_gen.lensing.models import SieShear
+from dhs_gen.lensing.models import MassModel
 from dhs_gen.lensing.rays import Accuracy, moment_orders, shoot
 from dhs_gen.lensing.templates import SourceTemplate
 
@@ -78,7 +78,7 @@ class LensedSource:
 
 
 def lens_source(
-    lens: SieShear,
+    lens: MassModel,
     template: SourceTemplate,
     source_xy_arcsec: tuple[float, float],
     lens_xy_pix: tuple[float, float],

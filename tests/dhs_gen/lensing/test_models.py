@@ -122,8 +122,8 @@ def test_largest_deflection_is_an_attained_bound(e: float) -> None:
     lens = SieShear(1.1, e, 0.8, 0.0, 0.0)
     phi = np.linspace(0.0, 2.0 * math.pi, 20001)
     largest = np.hypot(*deflection(lens, np.cos(phi), np.sin(phi))).max()
-    assert largest <= lens.max_deflection_arcsec * (1 + 1e-12)
-    assert largest == pytest.approx(lens.max_deflection_arcsec, rel=1e-6)
+    assert largest <= lens.deflection_bound_arcsec(1.0) * (1 + 1e-12)
+    assert largest == pytest.approx(lens.deflection_bound_arcsec(1.0), rel=1e-6)
 
 
 @pytest.mark.parametrize(
