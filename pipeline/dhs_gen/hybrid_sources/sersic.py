@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, gammaln
+from scipy.special import gammainccinv, gammaincinv, gammaln
 
 _TOLERANCE = 0.01
 """A cell is halved while its curvature term exceeds this fraction of the midpoint value; what is left out is of the
@@ -15,8 +15,8 @@ order of the term's square. Pixels then agree with adaptive quadrature to 1e-3 (
 _SMALLEST_CELL_RE = 1e-4
 _SMALLEST_CELL_PIX = 1e-3
 """Cells smaller than both are not halved: the one about the centre holds 3e-5 of the light for n = 8, else less."""
-_DARK_EXPONENT = 25.0
-"""Where the profile is below exp(−25) = 1e-11 of its central value, pixels take the midpoint value."""
+_DARK_FRACTION = 1e-10
+"""Cells outside the ellipse beyond which the profile holds this fraction of its light take the midpoint value."""
 
 
 def sersic_image(
@@ -74,14 +74,15 @@ def sersic_image(
     # Circularised coordinates in units of re: [u, v] = frame @ [x − x0, y − y0].
     frame = np.array([[cos * stretch, sin * stretch], [-sin / stretch, cos / stretch]]) / re_pix
     smallest2 = min(_SMALLEST_CELL_RE**2, _SMALLEST_CELL_PIX**2 * float((frame**2).sum()))
+    dark = float(gammainccinv(2.0 * n_sersic, _DARK_FRACTION))
     out = np.empty((rows, columns))
     if (x0, y0) == middle and phi_rad == 0.0:  # one quadrant is enough
         quadrant = out[: (rows + 1) // 2, : (columns + 1) // 2]
-        _integrate(quadrant, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2)
+        _integrate(quadrant, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2, dark)
         out[:, columns // 2 :] = out[:, : (columns + 1) // 2][:, ::-1]
         out[rows // 2 :] = out[: (rows + 1) // 2][::-1]
     else:
-        _integrate(out, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2)
+        _integrate(out, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2, dark)
     return out
 
 
@@ -110,19 +111,19 @@ def check_sersic(shape: tuple[int, int], re_pix: float, n_sersic: float, axis_ra
 
 
 @numba.njit(cache=True)
-def _integrate(out, frame, x0, y0, inv_n, b, log_total, smallest2):  # type: ignore[no-untyped-def]
+def _integrate(out, frame, x0, y0, inv_n, b, log_total, smallest2, dark):  # type: ignore[no-untyped-def]
     """Fill ``out`` with pixel integrals of exp(−b R^(1/n) − log_total), R in effective radii."""
     stack = np.empty((256, 4))
     for row in range(out.shape[0]):
         for col in range(out.shape[1]):
-            value, done = _cell(col - x0, row - y0, 1.0, 1.0, frame, inv_n, b, log_total, smallest2)
+            value, done = _cell(col - x0, row - y0, 1.0, 1.0, frame, inv_n, b, log_total, smallest2, dark)
             if not done:
-                value = _refine(stack, col - x0, row - y0, frame, inv_n, b, log_total, smallest2)
+                value = _refine(stack, col - x0, row - y0, frame, inv_n, b, log_total, smallest2, dark)
             out[row, col] = value
 
 
 @numba.njit(cache=True, inline="always")
-def _cell(x, y, width, height, frame, inv_n, b, log_total, smallest2):  # type: ignore[no-untyped-def]
+def _cell(x, y, width, height, frame, inv_n, b, log_total, smallest2, dark):  # type: ignore[no-untyped-def]
     """(integral over the cell about (x, y), whether it is good).
 
     With L = −b R^(1/n) and s = dL/dlnR, the second derivatives of I over I are (s² + (1/n − 1)s)/R² along R and s/R²
@@ -143,18 +144,18 @@ def _cell(x, y, width, height, frame, inv_n, b, log_total, smallest2):  # type: 
     across = s / r2
     along2 = ((mxu * u + mxv * v) ** 2 + (myu * u + myv * v) ** 2) / r2
     correction = (along2 * radial + (side2 - along2) * across) / 24.0
-    size = (along2 * abs(radial) + (side2 - along2) * abs(across)) / 24.0
+    size = (along2 * abs(s) * (abs(s) + abs(inv_n - 1.0)) / r2 + (side2 - along2) * abs(across)) / 24.0
     # The series is one about the midpoint: it says nothing if the centre lies in the cell.
     if (size < _TOLERANCE and (r2 > side2 or inv_n >= 2.0)) or side2 < smallest2:
         return value * (1.0 + max(min(correction, _TOLERANCE), -_TOLERANCE)), True
     nearest = math.sqrt(r2) - math.sqrt(side2)  # generous: no point of the cell is nearer to the centre
-    if nearest > 0.0 and b * nearest**inv_n > _DARK_EXPONENT:
+    if nearest > 0.0 and b * nearest**inv_n > dark:
         return value, True
     return 0.0, False
 
 
 @numba.njit(cache=True)
-def _refine(stack, x, y, frame, inv_n, b, log_total, smallest2):  # type: ignore[no-untyped-def]
+def _refine(stack, x, y, frame, inv_n, b, log_total, smallest2, dark):  # type: ignore[no-untyped-def]
     """Integral over the pixel about (x, y) by halving cells along the side that is longer in units of the profile."""
     total = 0.0
     top = 1
@@ -162,7 +163,7 @@ def _refine(stack, x, y, frame, inv_n, b, log_total, smallest2):  # type: ignore
     while top > 0:
         top -= 1
         cx, cy, width, height = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
-        value, done = _cell(cx, cy, width, height, frame, inv_n, b, log_total, smallest2)
+        value, done = _cell(cx, cy, width, height, frame, inv_n, b, log_total, smallest2, dark)
         if done:
             total += value
             continue
