@@ -16,6 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["decode_stamp_npz", "encode_stamp", "read_stamp"]
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _BAND_ORDER = "ugrizy"
@@ -40,6 +42,8 @@ def read_stamp(blob: bytes) -> dict[str, NDArray[np.generic]]:
     ValueError
         If the bytes are not a NPZ archive.
     """
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise ValueError(f"not a stamp: bytes are needed, got {type(blob).__name__}")
     data = bytes(blob)
     try:
         if data[:2] == _GZIP:
@@ -47,33 +51,49 @@ def read_stamp(blob: bytes) -> dict[str, NDArray[np.generic]]:
         if data[:2] != _ZIP:
             raise ValueError(f"not a stamp: starts with {data[:4]!r}, not with a NPZ archive's {_ZIP!r}")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise ValueError(f"not a stamp: {error}") from error
+    if foreign := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"not a stamp: {foreign} in the archive are not arrays")
+    return arrays
 
 
 def decode_stamp_npz(blob: bytes) -> tuple[NDArray[np.float32], str]:
-    """Stamp bytes → ((bands, H, W) float32, bandset); older single-array stamps are read too.
+    """Stamp bytes → ((bands, H, W) float32, bandset), whatever the layout.
 
-    A single two-dimensional array is taken as one band, "r"; a single (C, H, W) or (H, W, C) array with three
-    channels as "grz".
+    Layouts: ``image_<b>`` per band, any subset (other layers are left out); a single array, called ``img`` or anything
+    else; either of them gzip-wrapped. A single (H, W), (1, H, W) or (H, W, 1) array is taken as the band "r", one of
+    three channels as "grz". Pixel values, NaN among them, are handed on as they are.
 
     Raises
     ------
     ValueError
-        If there is no image in the bytes.
+        If there is no image in the bytes, or its bands differ in shape.
     """
     arrays = read_stamp(blob)
     bandset = "".join(b for b in _BAND_ORDER if f"image_{b}" in arrays)
     if bandset:
-        return np.stack([np.asarray(arrays[f"image_{b}"], np.float32) for b in bandset]), bandset
+        images = [_as_float32(f"image_{b}", arrays[f"image_{b}"]) for b in bandset]
+        shapes = {image.shape for image in images}
+        if len(shapes) > 1 or images[0].ndim != 2:
+            raise ValueError(f"image_<band> must be (H, W) arrays of one shape, got {sorted(shapes)}")
+        return np.stack(images), bandset
     if len(arrays) != 1 and "img" not in arrays:
         raise ValueError(f"no image_<band> among the keys {sorted(arrays)}")
-    image = np.asarray(arrays["img"] if "img" in arrays else next(iter(arrays.values())), np.float32)
+    name = "img" if "img" in arrays else next(iter(arrays))
+    image = _as_float32(name, arrays[name])
     if image.ndim == 2:
         return image[None], "r"
-    if image.ndim == 3 and image.shape[0] == 3:
-        return image, "grz"
-    if image.ndim == 3 and image.shape[2] == 3:
-        return np.moveaxis(image, 2, 0), "grz"
-    raise ValueError(f"a single array must be (H, W), (3, H, W) or (H, W, 3), got {image.shape}")
+    for channels, names in ((3, "grz"), (1, "r")):
+        if image.ndim == 3 and image.shape[0] == channels:
+            return image, names
+        if image.ndim == 3 and image.shape[2] == channels:
+            return np.moveaxis(image, 2, 0), names
+    raise ValueError(f"a single array must be (H, W), or have 1 or 3 channels first or last, got {image.shape}")
+
+
+def _as_float32(name: str, array: NDArray[np.generic]) -> NDArray[np.float32]:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return np.asarray(array, np.float32)
