@@ -19,6 +19,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from dhs_gen.cosmos_sources.noise_levels import summarise_noise
 from dhs_gen.cosmos_sources.templates import BankSettings, make_template
 from dhs_gen.source_banks.bank import BankError, BankWriter, Column
 from dhs_gen.source_banks.isolate import Draw
@@ -41,6 +42,10 @@ COLUMNS = (
     Column("snr_integrated", "float64", "", "catalogue_flux over the correlated noise of the segment"),
     Column("sky_rms", "float64", "electron/s/pixel", "rms of the sky at the target PSF"),
     Column("native_sky_rms", "float64", "electron/s/pixel", "rms of the sky of the stamp as observed"),
+    Column("weight_area_px", "float64", "pixel", "sum of the squared weights of the taper and the neighbours' masks"),
+    Column("noise_flux_fraction", "float64", "", "rms of the correlated noise under the weights over the template sum"),
+    Column("noise_power_fraction", "float64", "", "part of the template's squared pixels that is noise"),
+    Column("negative_flux_fraction", "float64", "", "flux of the negative pixels over the template sum"),
     Column("hlr_arcsec", "float64", "arcsec", "circular-aperture half-light radius of the template"),
     Column("catalogue_hlr_arcsec", "float64", "arcsec", "flux_radius of the catalogue, HST PSF included"),
     Column("hlr_ratio", "float64", "", "hlr_arcsec over catalogue_hlr_arcsec"),
@@ -104,6 +109,7 @@ def build_cosmos_bank(
     target_psf = galsim.Gaussian(fwhm=settings.target_psf_fwhm_arcsec)
     correlation = _noise_correlations(real, catalogue, settings)
     total = len(catalogue.ident)
+    accepted: list[dict[str, Any]] = []
     with BankWriter(out_dir, COLUMNS) as writer:
         for row in range(total):
             numbers = _catalogue_numbers(catalogue, row, settings)
@@ -115,6 +121,7 @@ def build_cosmos_bank(
                 writer.reject({**numbers, "reason": str(rejected.reason), "message": rejected.message})
             else:
                 writer.accept(pixels, numbers)
+                accepted.append(numbers)
             if progress is not None:
                 progress(row + 1, total)
         digest = writer.finish(
@@ -126,6 +133,11 @@ def build_cosmos_bank(
                 "galsim_version": galsim.__version__,
                 "pixscale_arcsec": settings.pixscale_arcsec,
                 "effective_psf_fwhm_arcsec": settings.target_psf_fwhm_arcsec,
+                "noise": {
+                    "treatment": "left in, not whitened",
+                    "native_correlation_px": correlation,
+                    "templates": summarise_noise(accepted) if accepted else {},
+                },
             }
         )
         return BankSummary(Path(out_dir), total, writer.n_accepted, writer.counts_by_reason(), digest)

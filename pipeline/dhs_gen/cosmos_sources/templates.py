@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs_gen.cosmos_sources.noise_levels import noise_levels
 from dhs_gen.source_banks.bank import BankError
 from dhs_gen.source_banks.isolate import (
     Detection,
@@ -176,6 +177,7 @@ def make_template(
     numbers.update(_signal_to_noise(found, central, native_stamp, catalogue_flux, noise_correlation_pixels))
     _require_signal(numbers, settings)
     pixels = centred_pixels(draw, settings.isolation, numbers)
+    numbers.update(noise_levels(pixels, numbers, noise_correlation_pixels))
     _require_flux(pixels, catalogue_flux, settings, numbers)
     _require_radius(pixels, catalogue_hlr_arcsec, settings, numbers)
     return pixels

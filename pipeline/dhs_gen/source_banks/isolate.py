@@ -203,8 +203,9 @@ def centred_pixels(draw: Draw, isolation: Isolation, numbers: dict[str, Any]) ->
     isolation
         See :class:`Isolation`.
     numbers
-        Filled with ``centroid_residual_px``, ``masked_flux_fraction``, ``n_neighbours``, ``shift_x_px`` and
-        ``shift_y_px``, also when the galaxy is rejected afterwards.
+        Filled with ``centroid_residual_px``, ``weight_area_px`` (Σ of the squared weights of the taper and the
+        neighbours' masks), ``masked_flux_fraction``, ``n_neighbours``, ``shift_x_px`` and ``shift_y_px``, also when
+        the galaxy is rejected afterwards.
 
     Returns
     -------
@@ -219,7 +220,9 @@ def centred_pixels(draw: Draw, isolation: Isolation, numbers: dict[str, Any]) ->
     dx = dy = 0.0
     best = np.inf
     for _ in range(_MAX_RECENTRINGS):
-        pixels, masked_fraction, n_neighbours = _tapered_window(detect(*draw(dx, dy), isolation), isolation)
+        pixels, weight_area, masked_fraction, n_neighbours = _tapered_window(
+            detect(*draw(dx, dy), isolation), isolation
+        )
         try:
             x, y = centroid_px(pixels)
         except ValueError as error:
@@ -230,6 +233,7 @@ def centred_pixels(draw: Draw, isolation: Isolation, numbers: dict[str, Any]) ->
             best, kept = residual, pixels
             numbers.update(
                 centroid_residual_px=residual,
+                weight_area_px=weight_area,
                 masked_flux_fraction=masked_fraction,
                 n_neighbours=n_neighbours,
                 shift_x_px=dx,
@@ -247,8 +251,8 @@ def centred_pixels(draw: Draw, isolation: Isolation, numbers: dict[str, Any]) ->
     return kept
 
 
-def _tapered_window(found: Detection, isolation: Isolation) -> tuple[FloatImage, float, int]:
-    """The (S, S) window about the stamp's centre, weighted; the flux fraction masked; the number of neighbours."""
+def _tapered_window(found: Detection, isolation: Isolation) -> tuple[FloatImage, float, float, int]:
+    """The (S, S) window about the stamp's centre, weighted; Σ weight²; the flux fraction masked; neighbours."""
     central, others = split_central(found, isolation)
     if (central & ~ndimage.binary_erosion(found.on_data, border_value=0)).any():
         raise Rejected(TemplateReject.TOUCHES_EDGE, "the central segment reaches the edge of the stamp")
@@ -273,7 +277,8 @@ def _tapered_window(found: Detection, isolation: Isolation) -> tuple[FloatImage,
             f"{isolation.max_masked_flux_fraction:g} allowed",
         )
     pixels = _window(found.stamp * clear, side) * own * edge
-    return pixels, masked_fraction, int(np.unique(found.segments[others]).size)
+    weight_area = float(((_window(clear, side) * own * edge) ** 2).sum())
+    return pixels, weight_area, masked_fraction, int(np.unique(found.segments[others]).size)
 
 
 def _window(image: NDArray[Any], side: int) -> NDArray[Any]:
