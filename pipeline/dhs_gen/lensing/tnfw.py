@@ -144,9 +144,9 @@ def projected_density(x, tau):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def total_mass(tau):  # type: ignore[no-untyped-def]
-    """g(∞, τ): the mass of the halo is finite."""
+    """g(∞, τ) of a number or an array: the mass of the halo is finite."""
     t2 = tau * tau
-    return t2 / (t2 + 1.0) ** 2 * ((t2 - 1.0) * math.log(tau) + tau * math.pi - (t2 + 1.0))
+    return t2 / (t2 + 1.0) ** 2 * ((t2 - 1.0) * np.log(tau) + tau * math.pi - (t2 + 1.0))
 
 
 @numba.njit(cache=True)
