@@ -7,11 +7,22 @@ partitions or the machine. Each random quantity has a purpose of its own, so add
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["blake2b_u64", "categorical_from_hash", "rng_from_hash", "stable_id", "stream", "unit_interval"]
+__all__ = [
+    "blake2b_u64",
+    "categorical_from_hash",
+    "categorical_from_hashes",
+    "check_probabilities",
+    "rng_from_hash",
+    "stable_id",
+    "stream",
+    "unit_interval",
+    "unit_intervals",
+]
 
 _SEPARATOR = b"\x00"
 
@@ -33,6 +44,70 @@ def blake2b_u64(*parts: object, salt: str = "") -> int:
 def unit_interval(*parts: object, salt: str = "") -> float:
     """A number in [0, 1) fixed by the key, with 53 random bits."""
     return (blake2b_u64(*parts, salt=salt) >> 11) * 2.0**-53
+
+
+def unit_intervals(keys: Iterable[object], *, salt: str = "") -> NDArray[np.float64]:
+    """:func:`unit_interval` of each key; hashing the salt once makes it several times faster than one by one."""
+    start = hashlib.blake2b(salt.encode("utf-8") + _SEPARATOR, digest_size=8)
+    digests = bytearray()
+    for key in keys:
+        h = start.copy()
+        h.update(str(key).encode("utf-8") + _SEPARATOR)
+        digests += h.digest()
+    return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
+    """Index of a category, fixed by the key.
+
+    Parameters
+    ----------
+    key
+        What the choice belongs to, such as a task id.
+    probs
+        (n,) probabilities of the categories; sum 1 within 1e-6.
+    salt
+        Separates independent choices for one key.
+
+    Returns
+    -------
+    int
+        The first category whose cumulative probability exceeds :func:`unit_interval` of the key; never one of
+        probability 0.
+
+    Raises
+    ------
+    ValueError
+        If the probabilities are empty, not finite, negative or do not sum to 1, or the key is neither text nor an
+        integer.
+    """
+    return int(_category(probs, np.array([unit_interval(_key(key), salt=_salt(salt))]))[0])
+
+
+def categorical_from_hashes(keys: Sequence[object], probs: ArrayLike, salt: str = "") -> NDArray[np.int64]:
+    """:func:`categorical_from_hash` of each key."""
+    return _category(probs, unit_intervals(keys, salt=salt))
+
+
+def check_probabilities(probs: ArrayLike, name: str = "probs") -> NDArray[np.float64]:
+    """The probabilities as float64; ValueError unless they are finite, non-negative and sum to 1 within 1e-6."""
+    try:
+        values = np.asarray(probs, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a list of numbers, got {probs!r}") from None
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"{name} must be a list of at least one probability, got shape {values.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError(f"{name} must be finite and non-negative, got {values.tolist()}")
+    if abs(values.sum() - 1.0) > 1e-6:
+        raise ValueError(f"{name} must sum to 1 within 1e-6, got {values.tolist()} with sum {values.sum():.9g}")
+    return values
+
+
+def _category(probs: ArrayLike, u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """First category whose cumulative probability exceeds u; one of probability 0 is never chosen."""
+    cumulative = np.cumsum(check_probabilities(probs))
+    return np.searchsorted(cumulative / cumulative[-1], u, side="right")
 
 
 def stable_id(*parts: object) -> str:
@@ -69,39 +144,6 @@ def rng_from_hash(key: str | int, salt: str = "") -> np.random.Generator:
         is not text.
     """
     return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((_key(key),), _salt(salt), 16), "little")))
-
-
-def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
-    """Index of a class, drawn with the given probabilities and fixed by the key.
-
-    Parameters
-    ----------
-    key
-        What the choice belongs to, as a task id.
-    probs
-        (classes,) finite, non-negative, with sum 1 within 1e-6 (they are divided by their sum).
-    salt
-        Names the choice: other salts choose independently.
-
-    Returns
-    -------
-    int
-        The first class whose cumulative probability exceeds :func:`unit_interval` of the key; never one of probability
-        zero.
-
-    Raises
-    ------
-    ValueError
-        If the key, the salt or the probabilities are not as above.
-    """
-    p = np.asarray(probs)
-    if p.ndim != 1 or p.size == 0 or p.dtype.kind not in "fiu":
-        raise ValueError(f"probs must be a list of at least one number, got {probs!r}")
-    cumulative = np.cumsum(p, dtype=np.float64)
-    if not np.isfinite(cumulative[-1]) or (p < 0).any() or abs(cumulative[-1] - 1.0) > 1e-6:
-        raise ValueError(f"probs must be finite, non-negative and sum to 1, got {p.tolist()}")
-    u = unit_interval(_key(key), salt=_salt(salt))
-    return int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
 
 
 def _key(key: str | int) -> str:

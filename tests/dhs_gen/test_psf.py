@@ -9,7 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from rendering_cases import SHARED_DATA
 
-from dhs_gen.psf import PsfError, moffat_for_psfsize, nea_psfsize, pixel_integrated_moffat
+from dhs_gen.psf import (
+    PsfError,
+    elliptical_moffat_for_psfsize,
+    moffat_for_psfsize,
+    nea_psfsize,
+    pixel_integrated_moffat,
+)
 
 PIXSCALE_ARCSEC = 0.262
 SIZE_PIX = 63
@@ -28,6 +34,18 @@ def test_drawn_kernel_has_the_psfsize_that_was_asked_for(psfsize_arcsec: float, 
     psf = moffat_for_psfsize(psfsize_arcsec, beta, PIXSCALE_ARCSEC, SIZE_PIX)
     assert psfsize_by_definition(psf.kernel) == pytest.approx(psfsize_arcsec, rel=1e-5)
     assert psf.psfsize_arcsec == pytest.approx(psfsize_arcsec, rel=1e-5)
+
+
+@pytest.mark.parametrize("e", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("psfsize_arcsec", [0.9, 1.3, 1.7])
+def test_an_elliptical_kernel_has_the_psfsize_too(psfsize_arcsec: float, e: float) -> None:
+    psf = elliptical_moffat_for_psfsize(psfsize_arcsec, 3.0, PIXSCALE_ARCSEC, SIZE_PIX, e, 0.4)
+    assert psfsize_by_definition(psf.kernel) == pytest.approx(psfsize_arcsec, rel=2e-4)
+    assert psf.kernel.sum() == pytest.approx(1.0)
+    y, x = np.mgrid[-10:11, -10:11]
+    core = psf.kernel[21:42, 21:42] * (np.hypot(x, y) < 9)
+    angle = 0.5 * math.atan2(2 * (core * x * y).sum(), (core * (x**2 - y**2)).sum())
+    assert e == 0 or angle == pytest.approx(0.4, abs=0.02)
 
 
 def test_psfsize_of_a_wide_gaussian_is_its_fwhm() -> None:
