@@ -86,7 +86,7 @@ def pixel_integrated_elliptical_moffat(
     if not 0 <= e <= _MAX_ELLIPTICITY:
         raise ValueError(f"e must be between 0 and {_MAX_ELLIPTICITY}, got {e!r}")
     if not math.isfinite(phi_rad):
-        raise ValueError(f"phi must be finite, got {phi_rad!r}")
+        raise ValueError(f"phi_rad must be finite, got {phi_rad!r}")
     if e == 0:
         return _round(inverse_alpha, beta, size_pix // 2, _NODES, _WEIGHTS)
     q = (1.0 - e) / (1.0 + e)

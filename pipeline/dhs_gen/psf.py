@@ -27,11 +27,12 @@ __all__ = [
     "elliptical_moffat_for_psfsize",
     "moffat_for_psfsize",
     "nea_psfsize",
+    "pixel_integrated_elliptical_moffat",
     "pixel_integrated_moffat",
 ]
 
 _FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-_PSFSIZE_TOLERANCE = 1e-3
+_PSFSIZE_TOLERANCE = 2e-4
 _TABLE_FWHM_PIX = np.geomspace(0.8, 20.0, 96)
 """FWHM at which psfsize is tabulated: 0.2″ to 5″ at 0.262″ per pixel."""
 
@@ -113,7 +114,7 @@ def elliptical_moffat_for_psfsize(
     PsfError
         As for the round one.
     ValueError
-        If e is outside [0, 0.98] or an angle is not finite.
+        If e is outside [0, 0.98] or the angle is not finite.
     """
     if e == 0:
         return moffat_for_psfsize(psfsize_arcsec, beta, pixscale_arcsec, size_pix)

@@ -100,6 +100,8 @@ def elliptical_moffat_kernel(
         If an argument is out of range.
     """
     side = _side(size, max_size)
+    if not math.isfinite(phi):
+        raise ValueError(f"phi must be finite, got {phi!r}")
     return _unit_sum(pixel_integrated_elliptical_moffat(_width(fwhm_pix), beta, e, phi, side))
 
 

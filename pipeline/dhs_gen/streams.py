@@ -57,6 +57,33 @@ def unit_intervals(keys: Iterable[object], *, salt: str = "") -> NDArray[np.floa
     return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
+    """Index of a category, fixed by the key.
+
+    Parameters
+    ----------
+    key
+        What the choice belongs to, such as a task id.
+    probs
+        (n,) probabilities of the categories; sum 1 within 1e-6.
+    salt
+        Separates independent choices for one key.
+
+    Returns
+    -------
+    int
+        The first category whose cumulative probability exceeds :func:`unit_interval` of the key; never one of
+        probability 0.
+
+    Raises
+    ------
+    ValueError
+        If the probabilities are empty, not finite, negative or do not sum to 1, or the key is neither text nor an
+        integer.
+    """
+    return int(_category(probs, np.array([unit_interval(_key(key), salt=_salt(salt))]))[0])
+
+
 def categorical_from_hashes(keys: Sequence[object], probs: ArrayLike, salt: str = "") -> NDArray[np.int64]:
     """:func:`categorical_from_hash` of each key."""
     return _category(probs, unit_intervals(keys, salt=salt))
@@ -64,10 +91,12 @@ def categorical_from_hashes(keys: Sequence[object], probs: ArrayLike, salt: str 
 
 def check_probabilities(probs: ArrayLike, name: str = "probs") -> NDArray[np.float64]:
     """The probabilities as float64; ValueError unless they are finite, non-negative and sum to 1 within 1e-6."""
-    given = np.asarray(probs)
-    if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must be a list of at least one number, got {probs!r}")
-    values = given.astype(np.float64)
+    try:
+        values = np.asarray(probs, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a list of numbers, got {probs!r}") from None
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"{name} must be a list of at least one probability, got shape {values.shape}")
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"{name} must be finite and non-negative, got {values.tolist()}")
     if abs(values.sum() - 1.0) > 1e-6:
@@ -115,32 +144,6 @@ def rng_from_hash(key: str | int, salt: str = "") -> np.random.Generator:
         is not text.
     """
     return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest((_key(key),), _salt(salt), 16), "little")))
-
-
-def categorical_from_hash(key: str | int, probs: ArrayLike, salt: str = "") -> int:
-    """Index of a class, drawn with the given probabilities and fixed by the key.
-
-    Parameters
-    ----------
-    key
-        What the choice belongs to, as a task id.
-    probs
-        (classes,) finite, non-negative, with sum 1 within 1e-6 (they are divided by their sum).
-    salt
-        Names the choice: other salts choose independently.
-
-    Returns
-    -------
-    int
-        The first class whose cumulative probability exceeds :func:`unit_interval` of the key; never one of probability
-        zero.
-
-    Raises
-    ------
-    ValueError
-        If the key, the salt or the probabilities are not as above.
-    """
-    return int(_category(probs, np.array([unit_interval(_key(key), salt=_salt(salt))]))[0])
 
 
 def _key(key: str | int) -> str:

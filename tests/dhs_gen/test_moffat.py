@@ -111,7 +111,7 @@ def test_ellipticity_hardly_changes_psfsize(beta: float) -> None:
         ((3.0, 3.0, -0.1, 0.0, 9), "e must be between 0 and 0.98, got -0.1"),
         ((3.0, 3.0, 1.0, 0.0, 9), "e must be between 0 and 0.98, got 1.0"),
         ((3.0, 3.0, math.nan, 0.0, 9), "e must be between 0 and 0.98, got nan"),
-        ((3.0, 3.0, 0.1, math.inf, 9), "phi must be finite, got inf"),
+        ((3.0, 3.0, 0.1, math.inf, 9), "phi_rad must be finite, got inf"),
         ((3.0, 3.0, 0.1, 0.0, 8), "size_pix must be odd and positive, got 8"),
     ],
 )

@@ -100,5 +100,7 @@ def test_a_side_that_is_none_is_refused(kernel: Kernel, name: str, value: float)
 def test_ellipticity_and_slope_are_checked() -> None:
     with pytest.raises(ValueError, match=r"e must be between 0 and 0\.98, got 1\.2"):
         elliptical_moffat_kernel(3.0, 3.0, 1.2, 0.0)
+    with pytest.raises(ValueError, match=r"^phi must be finite, got nan"):
+        elliptical_moffat_kernel(3.0, 3.0, 0.1, math.nan)
     with pytest.raises(ValueError, match="beta must exceed 1, got 1"):
         moffat_kernel(3.0, beta=1)

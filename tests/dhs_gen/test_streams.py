@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dhs_gen.streams import blake2b_u64, categorical_from_hash, rng_from_hash, stable_id, stream, unit_interval
+from dhs_gen.streams import (
+    blake2b_u64,
+    categorical_from_hash,
+    categorical_from_hashes,
+    rng_from_hash,
+    stable_id,
+    stream,
+    unit_interval,
+)
 
 _PROGRAM = """
 from dhs_gen.streams import blake2b_u64, categorical_from_hash, rng_from_hash, stable_id, stream, unit_interval
@@ -150,3 +158,9 @@ def test_a_key_that_may_print_differently_elsewhere_is_refused(key: object) -> N
         rng_from_hash(key)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="salt must be text, got 3"):
         categorical_from_hash("task", [1.0], salt=3)  # type: ignore[arg-type]
+
+
+@given(keys=st.lists(st.text(max_size=12), max_size=20), salt=st.text(max_size=4))
+def test_many_choices_are_those_made_one_by_one(keys: list[str], salt: str) -> None:
+    probs = [0.2, 0.5, 0.0, 0.3]
+    assert categorical_from_hashes(keys, probs, salt).tolist() == [categorical_from_hash(k, probs, salt) for k in keys]
