@@ -5,6 +5,7 @@ PARENT ?=
 BANK ?=
 GENERATION ?= gen7
 SOURCE ?=
+COSMOS ?=
 TASK ?=
 ARGS ?=
 
@@ -72,9 +73,11 @@ check: $(STAMP)  ## style and types
 bench: $(STAMP)  ## throughput of the stages beside a lenstronomy loop
 	$(VENV)/bin/python benchmarks/throughput.py
 
-docs: $(STAMP)  ## the figures and tables of docs/
+docs: $(STAMP)  ## the figures and tables of docs/; those of gen5 with COSMOS=<real-galaxy folder>
 	$(VENV)/bin/python benchmarks/rendering_accuracy.py
 	$(VENV)/bin/python docs/make_figures.py
+	$(VENV)/bin/python docs/make_import_tables.py
+	$(if $(COSMOS),$(VENV)/bin/python docs/figures_gen5.py $(COSMOS))
 
 wheel: $(STAMP)  ## dist/*.whl, without Spark
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
