@@ -73,13 +73,16 @@ def bilinear_resample(img: ArrayLike, scale_y: float, scale_x: float) -> NDArray
     geometric centre of the image stays the geometric centre. Each axis is treated for itself:
 
     - scale < 1: exact overlap. An old pixel is a flat square, and its flux is shared among the new pixels in
-      proportion to the area that they cover, as a detector with larger pixels would have seen it. No old pixel is
-      skipped or counted twice, as point sampling does: a point source keeps its flux at every phase.
+      proportion to the area that they cover. No old pixel is skipped or counted twice, as point sampling does: a
+      point source keeps its flux at every phase.
     - scale = 1: unchanged.
     - scale > 1: the surface brightness is interpolated linearly between the old pixel centres (constant beyond the
       outermost) and integrated over each new pixel. It conserves flux, keeps straight slopes, and never overshoots
-      or turns negative; as any bilinear interpolation it blurs, adding a variance of 1/12 old pixel² per axis, from
-      the smallest step above 1 on.
+      or turns negative.
+
+    Neither knows more than the old pixels do: the light, which went through the old pixel once, goes through it a
+    second time (scale < 1) or a second and a third time (scale > 1), and through the new pixel. Each pass through the
+    old pixel adds 1/12 old pixel² to the variance along each axis.
 
     Where the rounded size covers less than the image, by up to a quarter of a new pixel on each side, that strip's flux
     goes to the outermost new pixels. Pad first if light reaches the border.
