@@ -129,7 +129,9 @@ def test_a_host_in_two_folders_is_a_leak(tmp_path: Path) -> None:
 
 def test_a_column_that_contradicts_its_folder_is_found(tmp_path: Path) -> None:
     write(tmp_path / "d" / "region_split=test" / "a.parquet", [r for r in sound_rows() if r["region_split"] == "val"])
-    assert validate_parquet_stamps(tmp_path / "d")["findings"] == {"split_contradictions": 18}
+    result = validate_parquet_stamps(tmp_path / "d")
+    assert result["findings"] == {"split_contradictions": 18}
+    assert result["split_counts"] == {"test": 18}
 
 
 def older_rows() -> list[Row]:
