@@ -131,14 +131,14 @@ def notebook_stamp(job: Job, make: Any, config: RunConfig, supersampling: int) -
     survey, first = config.survey, 18
     lens_xy_pix = (cutout.centroid_xy_pix[0] - first, cutout.centroid_xy_pix[1] - first)
     arcs, stamp = {}, {}
-    for band in task.bandset:
+    for index, band in enumerate(task.bandset):
         kernel = pixel_integrated_moffat(
             fwhm_pix(cutout, band, config) * supersampling, survey.moffat_beta[band], 63 * supersampling
         )
         arcs[band] = render_with_lenstronomy(
             task.lens,
             template,
-            0,
+            min(index, len(template.pixels) - 1),
             (task.source.x_arcsec, task.source.y_arcsec),
             lens_xy_pix,
             task.stamp_size_pix,
@@ -177,10 +177,10 @@ def converged(job: Job, make: Any, config: RunConfig) -> dict[str, dict[str, NDA
         truth[name] = {
             b: draw(
                 lensed,
-                0,
+                min(index, len(template.pixels) - 1),
                 moffat_for_psfsize(cutout.psfsize_arcsec[b], survey.moffat_beta[b], survey.pixscale_arcsec, 63).kernel,
             )
-            for b in task.bandset
+            for index, b in enumerate(task.bandset)
         }
     return truth
 

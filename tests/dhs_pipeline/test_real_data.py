@@ -109,11 +109,15 @@ def test_each_band_has_its_own_psf_gain_and_flux(runs: dict[str, RunDir]) -> Non
             assert row[f"g_eff_{b}"] == cutouts[row["host_id"]][f"nexp_{b}"] * electrons[b]
         if row["arc_injected"]:
             mags = {"g": row["src_mag_r"] + row["src_gr"], "r": row["src_mag_r"], "z": row["src_mag_r"] - row["src_rz"]}
+            by_band = []
             for b, mag in mags.items():
                 flux = 10 ** (0.4 * (22.5 - mag)) * row[f"mw_transmission_{b}"]
                 assert row[f"unlensed_flux_{b}_nmgy"] == pytest.approx(flux)
                 total = row[f"lensed_flux_{b}_nmgy"] / (1 - row[f"off_stamp_frac_{b}"])
-                assert total == pytest.approx(flux * row["magnification"], rel=1e-6)
+                by_band.append(total / flux)
+            # A source with a colour gradient is not magnified alike in all bands: the row holds their mean.
+            assert sum(by_band) / 3 == pytest.approx(row["magnification"], rel=1e-6)
+            assert by_band == pytest.approx([row["magnification"]] * 3, rel=0.2)
 
 
 def test_templates_come_from_the_bank(runs: dict[str, RunDir]) -> None:
