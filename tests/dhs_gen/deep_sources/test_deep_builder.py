@@ -214,7 +214,7 @@ def unusable(name: str) -> np.ndarray:
         case "BLENDED":
             return pixels_of(Galaxy(neighbour=bright.shift(1.4, 0.3)), rng_key)
         case "TOUCHES_EDGE":
-            return pixels_of(Galaxy(0.4, flux=200.0), rng_key, side_px=27)
+            return pixels_of(Galaxy(0.4, flux=200.0), rng_key)[18:43]
         case "UNRESOLVED":
             return pixels_of(Galaxy(0.01), rng_key)
         case "TOO_FEW_SKY_PIXELS":
