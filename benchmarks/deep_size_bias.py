@@ -8,10 +8,10 @@ scene, written as FITS cutouts and taken through the builder, once as they are a
 - Sersic profiles, n 1 and 4, N noise realisations and shapes for each half-light radius;
 - real HST COSMOS galaxies (F814W < 23.5, HST PSF removed), each shrunk or stretched to each half-light radius.
 
-The true radius is that of the circle with half of the light, PSF-free for Sersic profiles, behind a 0.12″ Gaussian (scaled
-with the galaxy) for real ones. Quoted: median and 16-84 % of template radius / true radius, and of the radius after the effective
-PSF is taken off in quadrature (HLR² − HLR_PSF²). The cut on resolution is switched off, so that what it removes can
-be seen: "kept" is the fraction that would pass it.
+The true radius is that of the circle with half of the light: PSF-free for Sersic profiles, behind a 0.12″ Gaussian
+(scaled with the galaxy) for real ones. Quoted: median and 16-84 % of template radius / true radius, and of the radius
+after the effective PSF is taken off in quadrature (HLR² − HLR_PSF²). The cut on resolution is switched off, so that
+what it removes can be seen: "kept" is the fraction that would pass it.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ PSF_PROFILES = ("gaussian", "moffat")
 
 DEEP_ISOLATION = Isolation(
     template_side_px=151,
-    detect_smoothing_fwhm_px=6.0,
-    detect_threshold_sigma=4.0,
+    detect_smoothing_fwhm_px=4.0,
+    detect_threshold_sigma=3.0,
     detect_min_area_px=40,
     deblend_levels=32,
-    deblend_contrast=0.02,
+    deblend_contrast=0.005,
     central_radius_px=6.0,
-    grow_px=6.0,
+    grow_px=8.0,
     taper_px=8.0,
     neighbour_grow_px=4.0,
     neighbour_taper_px=6.0,
