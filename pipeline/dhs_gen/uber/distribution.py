@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from dhs_gen.uber.manifests import MODE_COLUMNS, ROW_GROUP_ROWS, mixture_of, parquet_files
+from dhs_gen.uber.manifests import MODE_COLUMNS, READ_BUFFER_BYTES, ROW_GROUP_ROWS, mixture_of, parquet_files
 from dhs_gen.uber.mixture import MixerConfig
 
 
@@ -49,7 +49,7 @@ def validate_manifest_distribution(path: str | os.PathLike[str], cfg: MixerConfi
     recorded: set[MixerConfig | None] = set()
     counts: Counter[tuple[str, ...]] = Counter()
     for file in parquet_files(Path(path)):
-        with pq.ParquetFile(file, pre_buffer=False) as manifest:
+        with pq.ParquetFile(file, buffer_size=READ_BUFFER_BYTES, pre_buffer=False) as manifest:
             if missing := set(MODE_COLUMNS) - set(manifest.schema_arrow.names):
                 raise ValueError(f"{file}: the manifest is not mixed; it has no column {', '.join(sorted(missing))}")
             recorded.add(mixture_of(manifest.schema_arrow))

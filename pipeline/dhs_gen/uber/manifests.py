@@ -19,6 +19,8 @@ METADATA_KEY = b"dhs_mixture"
 """Schema metadata: the mixture of the rows as JSON."""
 ROW_GROUP_ROWS = 65_536
 """Rows of every row group but the last, whatever the input's: mixing a mixed manifest again gives the same bytes."""
+READ_BUFFER_BYTES = 1 << 16
+"""Columns are read page by page through a buffer; without one, a whole column of a row group is held at once."""
 
 
 def add_modes_to_manifest_pyarrow(
@@ -143,7 +145,7 @@ def _mix_file(source: Path, target: Path, cfg: MixerConfig, task_id_col: str, ge
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rows = 0
     try:
-        with pq.ParquetFile(source, pre_buffer=False) as manifest:
+        with pq.ParquetFile(source, buffer_size=READ_BUFFER_BYTES, pre_buffer=False) as manifest:
             kept = [name for name in manifest.schema_arrow.names if name not in MODE_COLUMNS]
             schema = _mixed_schema(manifest.schema_arrow, kept, cfg, gen_variant)
             with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
