@@ -59,7 +59,7 @@ class Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--galaxies", type=int, default=12, help="Sersic galaxies per radius and index")
+    parser.add_argument("--galaxies", type=int, default=6, help="Sersic galaxies per radius and index")
     parser.add_argument("--mag", type=float, default=22.0, help="i magnitude of every galaxy")
     given = parser.parse_args()
     flux = 10.0 ** (0.4 * (ZERO_POINT_MAG - given.mag))

@@ -4,8 +4,9 @@ Two kinds, told apart by the file name and the header key DHSKIND:
 
 ``hsc_*``     real Hyper Suprime-Cam pixels (HSC-SSP, i band): every source found in the few public scenes, one cutout
               each, with the scene's PSF. Pixels beyond the scene are NaN.
-``reobs_*``   simulated: HST COSMOS galaxies (F814W) freed from the HST PSF, seen through 0.6″ seeing on 0.168″ pixels
-              with the noise of the HSC scene in the COSMOS field. Real shapes, simulated seeing and noise.
+``reobs_*``   simulated: the galaxies of a Gen5 bank (HST COSMOS F814W, isolated, HST PSF replaced by 0.12″) at their
+              catalogue magnitude, seen through 0.6″ seeing on 0.168″ pixels with the noise of the HSC scene in the
+              COSMOS field. Real shapes, simulated seeing and noise.
 
 A demonstration, not a training bank: a handful of real sources, under a hundred in all.
 """
@@ -13,19 +14,25 @@ A demonstration, not a training bank: a handful of real sources, under a hundred
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import galsim
 import numpy as np
+import pyarrow.parquet as pq
 import sep
+import yaml
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from dhs_gen.cosmos_sources import BankSettings, build_cosmos_bank, open_bank
 from dhs_gen.source_banks.measure import robust_sky
 from dhs_gen.streams import stream
+
+REPO = Path(__file__).resolve().parents[1]
 
 PIXSCALE_ARCSEC = 0.168  # HSC
 ZERO_POINT_MAG = 27.0  # of calibrated HSC images, by convention
@@ -36,8 +43,6 @@ MIN_FLUX_SNR = 25.0  # of a detection: what is fainter cannot become a template
 
 SEEING_FWHM_ARCSEC, MOFFAT_BETA = 0.6, 2.5  # median HSC i seeing (Aihara et al. 2018); slope fitted to the PSFs here
 NOISE_RMS = 0.0203  # per pixel at zero point 27: median √variance, i band, hsc_cosmos_35.npz
-HST_ZERO_POINT_MAG = 25.937
-MAX_HST_MAG = 24.5  # fainter ones are HST noise as much as galaxy
 PSF_SIDE_PX = 41
 
 
@@ -108,16 +113,21 @@ def window(image: NDArray[np.float64], x: int, y: int) -> NDArray[np.float32]:
 def reobserved(
     folder: Path, max_galaxies: int | None
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float64]]]:
-    """(IDENT, cutout, PSF) of each galaxy bright enough. The PSF is the coadd's: pixel response included."""
-    catalogue = galsim.RealGalaxyCatalog("real_galaxy_catalog.fits", dir=str(folder))
-    mag = np.asarray(catalogue.mag)
-    rows = np.flatnonzero(mag < MAX_HST_MAG)[:max_galaxies]
+    """(IDENT, cutout, PSF) of each galaxy of a Gen5 bank. The PSF is the coadd's: pixel response included.
+
+    Not of the HST stamps themselves: those of bright galaxies cut through their outskirts and leave a square of light.
+    """
+    settings = yaml.safe_load((REPO / "conf" / "banks" / "cosmos.yaml").read_text(encoding="utf-8"))["build"]
     seeing = galsim.Moffat(beta=MOFFAT_BETA, fwhm=SEEING_FWHM_ARCSEC)
     psf = draw(seeing, PSF_SIDE_PX)
-    to_hsc_counts = 10.0 ** (0.4 * (ZERO_POINT_MAG - HST_ZERO_POINT_MAG))
-    for row in rows:
-        ident = str(catalogue.ident[row])
-        galaxy = galsim.RealGalaxy(catalogue, index=int(row)) * to_hsc_counts
+    with tempfile.TemporaryDirectory() as into:
+        path = build_cosmos_bank(folder, into, BankSettings.from_mapping(settings)).path
+        bank = open_bank(path)
+        mags = pq.read_table(path / "meta.parquet")["catalogue_mag"].to_pylist()
+        templates = [np.array(image, dtype=float) for image in bank.images[:max_galaxies]]
+    for ident, template, mag in zip(bank.template_id, templates, mags, strict=False):
+        image = galsim.Image(template, scale=bank.pixscale_arcsec)
+        galaxy = galsim.InterpolatedImage(image, flux=10.0 ** (0.4 * (ZERO_POINT_MAG - mag)))
         pixels = draw(galsim.Convolve(galaxy, seeing), CUTOUT_SIDE_PX)
         noise = stream(ident, "reobserved noise").normal(scale=NOISE_RMS, size=pixels.shape)
         yield ident, (pixels + noise).astype(np.float32), psf
