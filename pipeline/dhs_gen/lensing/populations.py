@@ -109,16 +109,22 @@ class PowerLawCounts:
 
     def draw(self, u: ArrayLike) -> Array:
         """Magnitudes at the quantiles."""
-        quantiles, rate, width = _quantiles(u), self.slope_dex_per_mag * _LN10, self.high - self.low
-        if rate == 0:
+        quantiles, rise, width = _quantiles(u), self._rise(), self.high - self.low
+        if rise == 0:
             return self.low + width * quantiles
-        return np.clip(self.low + np.log1p(quantiles * math.expm1(rate * width)) / rate, self.low, self.high)
+        fraction = np.log1p(quantiles * math.expm1(rise)) / rise
+        return np.clip(self.low + width * fraction, self.low, self.high)
 
     def density(self, mag: ArrayLike) -> Array:
         """Probability per magnitude."""
-        m, rate, width = np.asarray(mag, dtype=np.float64), self.slope_dex_per_mag * _LN10, self.high - self.low
-        height = 1.0 / width if rate == 0 else rate / math.expm1(rate * width)
-        return _inside(m, self.low, self.high, height * np.exp(rate * (m - self.low)))
+        m, rise, width = np.asarray(mag, dtype=np.float64), self._rise(), self.high - self.low
+        height = 1.0 if rise == 0 else rise / math.expm1(rise)
+        return _inside(m, self.low, self.high, height / width * np.exp(rise * (m - self.low) / width))
+
+    def _rise(self) -> float:
+        """ln of the counts at ``high`` over those at ``low``; flat where that is below rounding."""
+        rise = self.slope_dex_per_mag * _LN10 * (self.high - self.low)
+        return 0.0 if abs(rise) < 1e-12 else rise
 
 
 @dataclass(frozen=True)

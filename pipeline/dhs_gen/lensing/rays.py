@@ -123,7 +123,7 @@ def shoot(
         lens.reach_arcsec(math.hypot(*source_xy_arcsec) + template.radius_arcsec),
         template.resolution_arcsec / template.pixscale_arcsec / accuracy.rays_per_resolution,
         template.resolution_growth / accuracy.rays_per_resolution,
-        0.0 if lens.subhalos is None else 2.0 * lens.subhalos.largest_deflection_arcsec() / template.pixscale_arcsec,
+        _halo_footprints(lens) / template.pixscale_arcsec,
         accuracy.min_supersampling,
         accuracy.max_supersampling,
         moment_orders(accuracy.moment_order),
@@ -155,7 +155,7 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
     reach,
     pitch,
     pitch_growth,
-    bulge,
+    footprints,
     min_s,
     max_s,
     orders,
@@ -204,6 +204,9 @@ def _shoot(  # type: ignore[no-untyped-def]  # noqa: C901
         for i in range(n_cols):
             col = first_col + i
             x_centre = (col - lens_xy_pix[0]) * pixscale
+            bulge = 0.0
+            if extras is not None:
+                bulge = _bulge(extras[4], footprints, x_centre, y_centre, pixscale)
             s = _supersampling(
                 corners, i, columns, rows, math.hypot(x_centre, y_centre) / pixscale,
                 pitch, pitch_growth, bulge, min_s, max_s,
@@ -266,6 +269,21 @@ def _bilinear(brightness, c, u, v, rows, columns):  # type: ignore[no-untyped-de
     return value
 
 
+def _halo_footprints(lens: MassModel) -> NDArray[np.float64]:
+    """(N,) how far apart two rays that pass a subhalo on opposite sides can land, arcsec."""
+    return np.empty(0) if lens.subhalos is None else 2.0 * lens.subhalos.max_deflections_arcsec()
+
+
+@numba.njit(cache=True)
+def _bulge(geometry, footprints, x_centre, y_centre, pixscale):  # type: ignore[no-untyped-def]
+    """Largest footprint of the subhalos within a pixel of (x, y) arcsec, column- and row-wise; 0 without any."""
+    largest = 0.0
+    for i in range(geometry.shape[0]):
+        if abs(geometry[i, 0] - x_centre) < pixscale and abs(geometry[i, 1] - y_centre) < pixscale:
+            largest = max(largest, footprints[i])
+    return largest
+
+
 @numba.njit(cache=True, inline="always")
 def _supersampling(  # type: ignore[no-untyped-def]
     corners, i, columns, rows, centre_distance_pix, pitch, pitch_growth, bulge, min_s, max_s
@@ -273,8 +291,8 @@ def _supersampling(  # type: ignore[no-untyped-def]
     """Rays per axis for the pixel between corner columns i and i + 1; 0 where no ray can meet the source.
 
     ``pitch`` is the distance wanted between rays at the template's centre, in template pixels; it grows by
-    ``pitch_growth`` per template pixel of distance from there. ``bulge`` is how far a subhalo inside the pixel may
-    spread its footprint, unseen by its corners.
+    ``pitch_growth`` per template pixel of distance from there. ``bulge`` is how far subhalos inside the pixel
+    may spread its footprint, unseen by its corners.
     """
     if centre_distance_pix < _SINGULAR_RADIUS_PIX:
         return max_s
@@ -295,6 +313,7 @@ def _supersampling(  # type: ignore[no-untyped-def]
         along_row = math.hypot(corners[k, i + 1, 0] - corners[k, i, 0], corners[k, i + 1, 1] - corners[k, i, 1])
         along_col = math.hypot(corners[1, i + k, 0] - corners[0, i + k, 0], corners[1, i + k, 1] - corners[0, i + k, 1])
         longest = max(longest, along_row, along_col)
+    longest += bulge
     off_u = max(low_u - 0.5 * (columns - 1), 0.5 * (columns - 1) - high_u, 0.0)
     off_v = max(low_v - 0.5 * (rows - 1), 0.5 * (rows - 1) - high_v, 0.0)
     s = math.ceil(longest / (pitch + pitch_growth * math.hypot(off_u, off_v)))

@@ -7,7 +7,7 @@ the mass of the lens inside it, which for a density slope γ and R = k θ_E is
 
     M(<R) = π R² Σ_crit κ̄(<R),    κ̄(<R) = (θ_E/R)^(γ−1),
 
-exact for a round lens and for an SIE right to 1 % up to e = 0.35. Concentrations are lognormal about
+exact for a round lens; for an SIE it is 3 % too large at e = 0.35. Concentrations are lognormal about
 c = A (m/m_p)^B (1 + z)^C (Duffy et al. 2008, MNRAS 390, L64; fitted above 1e11 and extrapolated), and the truncation
 radius is the Roche radius of an isothermal host, r_t = r_7 (m/1e7)^(1/3) (r/50 kpc)^(2/3) (Cyr-Racine et al. 2016,
 PhRvD 94, 043505), at one distance r from the host's centre for all.

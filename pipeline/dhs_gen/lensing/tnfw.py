@@ -94,10 +94,6 @@ class Subhalos:
         """(N,) largest deflection by each halo, with 1 % to spare over the nodes of its table."""
         return 1.01 * self.tables()[:, :, 0].max(axis=1, initial=0.0)
 
-    def largest_deflection_arcsec(self) -> float:
-        """Largest deflection by any one halo."""
-        return float(self.max_deflections_arcsec().max(initial=0.0))
-
 
 @numba.njit(cache=True)
 def _nfw_function(x):  # type: ignore[no-untyped-def]

@@ -21,7 +21,6 @@ from rendering_cases import (
     noisy_galaxy,
     oracle,
     oracle_rays_per_pixel,
-    perturbed_case,
     random_case,
     real_galaxies,
     rendered,
@@ -63,19 +62,6 @@ def require_accuracy(found: list[ArcError]) -> None:
 @pytest.mark.parametrize("kind", ["hybrid", "noisy"])
 def test_arcs_agree_with_lenstronomy(kind: str) -> None:
     require_accuracy(errors(kind, range(8)))
-
-
-def test_arcs_of_perturbed_lenses_agree_with_lenstronomy() -> None:
-    """EPL, multipoles and subhalos together."""
-    cases = [perturbed_case(3, "hybrid", 6), perturbed_case(2, "noisy", 6)]
-    require_accuracy([arc_error(case.name, rendered(case), oracle(case)) for case in cases])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["hybrid", "noisy"])
-def test_arcs_of_80_perturbed_lenses_agree_with_lenstronomy(kind: str) -> None:
-    cases = [perturbed_case(index, kind, 12) for index in range(40)]
-    require_accuracy([arc_error(case.name, rendered(case), oracle(case)) for case in cases])
 
 
 @pytest.mark.slow
