@@ -47,27 +47,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     data = parser.parse_args().data
-    rows = [real(data), *simulated(brick_hosts(data))]
+    hosts = brick_hosts(data)
+    rows = [real(data, hosts), *simulated(hosts)]
     OUT.parent.mkdir(exist_ok=True)
     mosaic(rows).savefig(OUT, metadata={"Software": ""})
     print(OUT)
 
 
-def real(data: Path) -> list[Panel]:
-    """Masked cosmic rays and columns in a DECam weight map; a saturated star, its trail and its mask."""
+def real(data: Path, hosts: list[HostCutout]) -> list[Panel]:
+    """Masked cosmic rays and columns in a DECam weight map; a star too bright for two bands; a bleed trail."""
     with fits.open(data / "psf" / "cutout_59.1067_-30.4848.fits") as tile:
         weight = {b: np.asarray(tile[2 * i + 2].data, dtype=np.float64) for i, b in enumerate("grz")}
-    folder = data / "dr6_brick"
-    star = (slice(752, 880), slice(360, 488))
-    image = fits.getdata(folder / "legacysurvey-0959p805-image-g.fits.fz", 1)[star]
-    unweighted = fits.getdata(folder / "legacysurvey-0959p805-invvar-g.fits.fz", 1)[star] == 0
+    trail = fits.getdata(data / "dr6_brick" / "legacysurvey-0959p805-image-g.fits.fz", 1)[752:880, 360:488]
+    star = hosts[24].image
+    corner = (slice(44, 101), slice(6, 63))
     return [
         ("real DECam weights, z:\na curved track, masked", weight["z"][150:214, 36:100], "weight"),
         ("real DECam weights, z:\nhits and masked columns", weight["z"][0:64, 120:184], "weight"),
-        ("real DECam weights, g:\na track and a column", weight["g"][90:154, 190:254], "weight"),
-        ("real DECam weights, r:\ntracks, a spot grown by masking", weight["r"][186:250, 30:94], "weight"),
-        ("real saturated star\n(90Prime, g; twice the field)", image, "grey"),
-        ("its pixels without weight", unweighted, "mask"),
+        ("real DECam weights, r:\na spot, grown by masking", weight["r"][186:250, 30:94], "weight"),
+        ("a real DECam star in g,\nnot saturated", star["g"][corner], "grey"),
+        ("the same star in r (and z):\nsaturated, painted over", star["r"][corner], "grey"),
+        ("a real bleed trail, interpolated\n(90Prime, g; twice the field)", trail, "grey"),
     ]
 
 

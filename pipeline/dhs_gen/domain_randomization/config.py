@@ -69,7 +69,7 @@ class ArtifactConfig:
     cosmic_spot_fraction: float = 0.15
     sat_trail_pix: tuple[float, float] = (4, 24)
     sat_bleed_angle_deg: float = 0.0
-    sat_spike_fraction: float = 0.5
+    sat_spike_fraction: float = 0.02
     sat_spike_angle_deg: float = 45.0
     sat_clear_radius_pix: float = 12.0
     sat_other_band_ratio: tuple[float, float] = (0.5, 1.2)
