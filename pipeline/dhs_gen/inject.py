@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dhs_gen.domain_randomization.anisotropy import ROUND, Ellipticity
 from dhs_gen.domain_randomization.config import ArtifactConfig
-from dhs_gen.domain_randomization.jitter import shift_pixels_with_weight, split_shift
+from dhs_gen.domain_randomization.jitter import shift_stamp, split_shift
 from dhs_gen.domain_randomization.saturation import StarPsf
 from dhs_gen.domain_randomization.stamp import (
     ArtifactLayer,
@@ -35,6 +35,9 @@ from dhs_gen.stamps import encode_stamp
 from dhs_gen.status import Status
 from dhs_gen.streams import stream
 from dhs_gen.task import HostCutout, Task, TaskFailed
+
+_SHIFT_MARGIN_PIX = 17
+"""Real pixels about the stamp that take part in a sub-pixel shift; 64 + 34 + 1 = 99 is a fast odd transform."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ def _host_pixels(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Image and invvar of the stamp. A pixel without a value is not made up: the stamp ends here.
 
-    The image is moved by the sub-pixel rest of the jitter on the whole cutout; weights stay with their pixels.
+    The image is moved by the sub-pixel rest of the jitter with real pixels about the stamp; weights stay with theirs.
     """
     host, invvar = cutout.image[band][window], cutout.invvar[band][window]
     if not (np.isfinite(host).all() and np.isfinite(invvar).all()):
@@ -226,8 +229,22 @@ def _host_pixels(
         raise TaskFailed(Status.PIXELS_NOT_FINITE, f"band {band}: {bad} pixels of the stamp are not finite")
     if rest_pix == (0.0, 0.0):
         return host, invvar
-    good = np.isfinite(cutout.image[band]) & (cutout.invvar[band] > 0)
-    return shift_pixels_with_weight(cutout.image[band], good, *rest_pix)[window], invvar
+    wide, inner = _with_margin(window, cutout.image[band].shape)
+    around = cutout.image[band][wide]
+    good = np.isfinite(around) & (cutout.invvar[band][wide] > 0)
+    return shift_stamp(around, good, inner, *rest_pix), invvar
+
+
+def _with_margin(
+    window: tuple[slice, slice], shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The window with a margin as far as the cutout reaches, and where the window lies in it."""
+    wide, inner = [], []
+    for part, size in zip(window, shape, strict=True):
+        start = max(part.start - _SHIFT_MARGIN_PIX, 0)
+        wide.append(slice(start, min(part.stop + _SHIFT_MARGIN_PIX, size)))
+        inner.append(slice(part.start - start, part.stop - start))
+    return (wide[0], wide[1]), (inner[0], inner[1])
 
 
 def stamp_window(

@@ -297,7 +297,7 @@ class ArtifactProfile(Model):
     sat_spike_fraction: NonNegative
     sat_spike_angle_deg: float
     sat_clear_radius_pix: NonNegative
-    sat_other_band_peak: tuple[Positive, Positive]
+    sat_other_band_ratio: tuple[Positive, Positive]
     enable_astrom_jitter: bool
     jitter_sigma_pix: NonNegative
 

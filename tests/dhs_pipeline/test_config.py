@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from dhs_gen.domain_randomization import ArtifactConfig
 from dhs_pipeline.config import (
+    ArtifactProfile,
     Compact,
     ConfigError,
     Generation,
@@ -29,6 +32,7 @@ SECTIONS = {
     "rendering": Rendering,
     "generations": Generation,
     "compact": Compact,
+    "artifacts": ArtifactProfile,
 }
 
 
@@ -70,6 +74,48 @@ def test_mistakes_are_told_in_one_line(override: str, words: list[str]) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("name", "cosmic", "saturation", "background", "jitter"),
+    [("none", 0, 0, 0, 0), ("mild", 0.10, 0.05, 0.01, 0.2), ("strong", 0.25, 0.15, 0.05, 0.5)],
+)
+def test_artifact_profiles_are_those_of_the_published_table(
+    name: str, cosmic: float, saturation: float, background: float, jitter: float
+) -> None:
+    shipped = load_section(ArtifactProfile, "artifacts", name)
+    found = (shipped.cosmic_rate, shipped.sat_rate, shipped.bg_plane_amp, shipped.jitter_sigma_pix)
+    assert found == (cosmic, saturation, background, jitter)
+    assert (shipped.strengths() is None) is (name == "none")
+
+
+def test_an_artifact_profile_holds_every_strength() -> None:
+    fields = {f.name for f in dataclasses.fields(ArtifactConfig)}
+    assert set(ArtifactProfile.model_fields) == fields | {"name"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("cosmic_rate", "1.5", ["cosmic_rate", "less than or equal to 1", "1.5"]),
+        ("cosmic_length_pix", "[24, 8]", ["cosmic_length_pix must satisfy", "(24.0, 8.0)"]),
+        ("sat_ratte", "1", ["unknown key", "sat_rate"]),
+    ],
+)
+def test_mistakes_in_an_artifact_profile_are_told(tmp_path: Path, key: str, value: str, words: list[str]) -> None:
+    lines = (conf_root() / "artifacts" / "mild.yaml").read_text().splitlines()
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("\n".join([line for line in lines if not line.startswith(f"{key}:")] + [f"{key}: {value}"]))
+    with pytest.raises(ConfigError) as error:
+        load_section(ArtifactProfile, "artifacts", str(broken))
+    for word in ["broken.yaml", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "profile"), [("gen8a", "none"), ("gen8b", "mild"), ("gen8c", "strong")])
+def test_gen8_is_gen5_with_artifacts(name: str, profile: str) -> None:
+    gen5, gen8 = (load_section(Generation, "generations", n) for n in ("gen5", name))
+    assert (gen8.source, gen8.arc, gen8.artifact_profile) == (gen5.source, gen5.arc, profile)
 
 
 def test_missing_key_and_broken_yaml_name_the_file(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ class ArtifactConfig:
         the four from the row direction.
     sat_clear_radius_pix
         No star is centred nearer than this to the centre of the image.
-    sat_other_band_peak
-        Range, in units of the saturation level, of the same star's peak in a band that it does not saturate.
+    sat_other_band_ratio
+        Range of the same star's brightness in the other bands, where it does not saturate: over that which gives it
+        the same brightness in *their* MAD sigmas.
 
     Raises
     ------
@@ -68,10 +69,10 @@ class ArtifactConfig:
     cosmic_spot_fraction: float = 0.15
     sat_trail_pix: tuple[float, float] = (4, 24)
     sat_bleed_angle_deg: float = 0.0
-    sat_spike_fraction: float = 0.5
+    sat_spike_fraction: float = 0.02
     sat_spike_angle_deg: float = 45.0
     sat_clear_radius_pix: float = 12.0
-    sat_other_band_peak: tuple[float, float] = (0.1, 0.7)
+    sat_other_band_ratio: tuple[float, float] = (0.5, 1.2)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -95,7 +96,7 @@ class ArtifactConfig:
         return any(getattr(self, field.name) for field in fields(self) if field.name.startswith("enable_"))
 
 
-_RANGES = ("cosmic_length_pix", "sat_trail_pix", "sat_other_band_peak")
+_RANGES = ("cosmic_length_pix", "sat_trail_pix", "sat_other_band_ratio")
 _FRACTIONS = ("cosmic_rate", "sat_rate", "cosmic_worm_fraction", "cosmic_spot_fraction")
 _MAX_LENGTH_PIX = 1000.0
 
@@ -119,6 +120,5 @@ def _check_range(name: str, value: object) -> None:
     for end in value:
         _check_number(name, end)
     low, high = value
-    top = 1.0 if name == "sat_other_band_peak" else _MAX_LENGTH_PIX
-    if not 0 < low <= high <= top:
-        raise ValueError(f"{name} must satisfy 0 < low <= high <= {top:g}, got {value!r}")
+    if not 0 < low <= high <= _MAX_LENGTH_PIX:
+        raise ValueError(f"{name} must satisfy 0 < low <= high <= {_MAX_LENGTH_PIX:g}, got {value!r}")

@@ -25,7 +25,7 @@ _DIFFUSION_PIX = (0.1, 0.45)
 """Gaussian sigma of the charge cloud at the gates and at the far side of the CCD."""
 _STRAGGLING_SHAPE = 4.0
 """Shape of the gamma distribution of the charge per pixel of path."""
-_WANDER_RAD_PER_SQRT_PIX = 0.35
+_WANDER_RAD_PER_SQRT_PIX = 0.25
 _SPOT_LENGTH_PIX = (0.5, 2.0)
 _LANCZOS_ORDER = 3
 

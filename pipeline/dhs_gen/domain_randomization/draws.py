@@ -79,9 +79,9 @@ def draw_band(key: str, purpose: str, salt: str, bands: str) -> str:
     return bands[int(stream(key, purpose, salt=salt).integers(len(bands)))]
 
 
-def draw_peak_in_other_band(key: str, salt: str, band: str, cfg: ArtifactConfig) -> float:
-    """Peak of a star, over the saturation level, in a band that it does not saturate; uniform in magnitudes."""
-    low, high = cfg.sat_other_band_peak
+def draw_other_band_ratio(key: str, salt: str, band: str, cfg: ArtifactConfig) -> float:
+    """``sat_other_band_ratio`` of a band that a star does not saturate; uniform in magnitudes."""
+    low, high = cfg.sat_other_band_ratio
     u = float(stream(key, "artifact_saturation_colour", salt=salt, band=band).random())
     return low * (high / low) ** u
 

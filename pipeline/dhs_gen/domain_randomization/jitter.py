@@ -14,9 +14,10 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-_MARGIN_PIX = 16
-_FLAT_PIX = 4
+from dhs_gen.domain_randomization.scale import mad_sigma
+
 _FILL_SIGMA_PIX = 2.0
+_CAP_SIGMA, _CAP_REACH_PIX, _CAP_DECADE_PIX = 5.0, 12, 4.0
 
 
 def split_shift(shift_pix: float) -> tuple[int, float]:
@@ -28,8 +29,12 @@ def split_shift(shift_pix: float) -> tuple[int, float]:
 def shift_image(image: NDArray[np.floating], dx_pix: float, dy_pix: float) -> NDArray[np.float64]:
     """Move the content of an image by (dx, dy) pixels: out(x, y) = image(x − dx, y − dy).
 
-    The image is continued by its mirror image, which fades to the median over a margin of at least 16 px plus the
-    shift, so that nothing jumps at the border or wraps around. Light that moves in over the border is mirrored light.
+    Whole pixels are moved as they are; what enters over the border is mirrored. The sub-pixel rest is a Fourier shift
+    of the image's periodic component (Moisan 2011, J. Math. Imaging Vis. 39, 161): the image less a harmonic function
+    that takes up the jumps between opposite borders and is smooth enough inside for linear interpolation. Nothing
+    rings at the border, and the noise keeps its power. Two things that would not do: a mirrored margin (a pixel and
+    its mirror image enter the sinc with opposite signs, which takes 1.4 % of the variance at half a pixel), and an
+    even number of pixels (its Nyquist frequency has no phase to turn, which takes 1 %).
 
     Parameters
     ----------
@@ -43,53 +48,93 @@ def shift_image(image: NDArray[np.floating], dx_pix: float, dy_pix: float) -> ND
     ndarray
         Same shape, float64.
     """
-    margin = _MARGIN_PIX + math.ceil(max(abs(dx_pix), abs(dy_pix)))
-    sizes = [scipy.fft.next_fast_len(n + 2 * margin, real=True) for n in image.shape]
-    before = [(size - n) // 2 for size, n in zip(sizes, image.shape, strict=True)]
-    pads = [(b, size - n - b) for b, size, n in zip(before, sizes, image.shape, strict=True)]
-    median = float(np.median(image))
-    padded = np.pad(image.astype(np.float64) - median, pads, mode="symmetric")
-    padded *= _taper(pads[0], image.shape[0], dy_pix)[:, None] * _taper(pads[1], image.shape[1], dx_pix)[None, :]
-    spectrum = scipy.fft.rfft2(padded)
-    spectrum *= _phase(scipy.fft.fftfreq(sizes[0]), dy_pix)[:, None]
-    spectrum *= _phase(scipy.fft.rfftfreq(sizes[1]), dx_pix)[None, :]
-    moved = scipy.fft.irfft2(spectrum, s=sizes)
-    inner = tuple(slice(b, b + n) for b, n in zip(before, image.shape, strict=True))
-    return moved[inner] + median
+    (whole_x, rest_x), (whole_y, rest_y) = split_shift(dx_pix), split_shift(dy_pix)
+    moved = _move_whole(image.astype(np.float64), whole_x, whole_y)
+    return moved if rest_x == rest_y == 0 else _move_rest(moved, rest_x, rest_y)
 
 
-def shift_pixels_with_weight(
-    image: NDArray[np.float32], good: NDArray[np.bool_], dx_pix: float, dy_pix: float
+def _move_whole(image: NDArray[np.float64], dx_pix: int, dy_pix: int) -> NDArray[np.float64]:
+    rows, columns = image.shape
+    pads = ((max(dy_pix, 0), max(-dy_pix, 0)), (max(dx_pix, 0), max(-dx_pix, 0)))
+    padded = np.pad(image, pads, mode="symmetric")
+    return padded[pads[0][1] :, pads[1][1] :][:rows, :columns]
+
+
+def _move_rest(image: NDArray[np.float64], dx_pix: float, dy_pix: float) -> NDArray[np.float64]:
+    rows, columns = image.shape
+    odd = np.pad(image, ((0, 1 - rows % 2), (0, 1 - columns % 2)), mode="symmetric")
+    fy, fx = scipy.fft.fftfreq(odd.shape[0])[:, None], scipy.fft.rfftfreq(odd.shape[1])[None, :]
+    jumps = np.zeros_like(odd)
+    jumps[0] += odd[-1] - odd[0]
+    jumps[-1] += odd[0] - odd[-1]
+    jumps[:, 0] += odd[:, -1] - odd[:, 0]
+    jumps[:, -1] += odd[:, 0] - odd[:, -1]
+    laplacian = 2.0 * np.cos(2.0 * np.pi * fy) + 2.0 * np.cos(2.0 * np.pi * fx) - 4.0
+    laplacian[0, 0] = 1.0
+    smooth_spectrum = scipy.fft.rfft2(jumps) / laplacian
+    smooth_spectrum[0, 0] = 0.0
+    spectrum = scipy.fft.rfft2(odd) - smooth_spectrum
+    spectrum *= np.exp(-2j * np.pi * fy * dy_pix) * np.exp(-2j * np.pi * fx * dx_pix)
+    moved = scipy.fft.irfft2(spectrum, s=odd.shape)
+    moved += _move_linear(scipy.fft.irfft2(smooth_spectrum, s=odd.shape), dx_pix, dy_pix)
+    return moved[:rows, :columns]
+
+
+def _move_linear(image: NDArray[np.float64], dx_pix: float, dy_pix: float) -> NDArray[np.float64]:
+    """Linear interpolation for shifts below one pixel; border values continue."""
+    for axis, shift in ((0, dy_pix), (1, dx_pix)):
+        last = image.shape[axis] - 1
+        neighbour = np.clip(np.arange(last + 1) - int(np.sign(shift)), 0, last)
+        image = (1.0 - abs(shift)) * image + abs(shift) * image.take(neighbour, axis=axis)
+    return image
+
+
+def shift_stamp(
+    image: NDArray[np.float32], good: NDArray[np.bool_], stamp: tuple[slice, slice], dx_pix: float, dy_pix: float
 ) -> NDArray[np.float32]:
-    """As :func:`shift_image`, for survey pixels of which some hold no measurement.
+    """As :func:`shift_image` for the survey's pixels of a stamp, with real pixels about it.
 
-    Pixels outside ``good`` (masked cores, gaps, NaN) would ring over their neighbours. They are bridged from the good
-    pixels around them before the shift and get their own value back after it: a masked pixel is not resampled.
+    Two kinds of structure are too sharp for a Fourier shift and would ring across the stamp. Pixels without a
+    measurement (masked cores, gaps, NaN) are bridged from those around them and get their own value back afterwards: a
+    masked pixel is not resampled. Bright sources outside the stamp are capped, the lower the farther out, so that a
+    star that is cut by the margin's end does no harm; the noise there stays.
+
+    Parameters
+    ----------
+    image, good
+        (rows, columns) pixels and which of them hold a measurement.
+    stamp
+        Rows and columns of the stamp in them.
+    dx_pix, dy_pix
+        Shift along columns and along rows.
+
+    Returns
+    -------
+    ndarray
+        The stamp's pixels, float32.
     """
-    if good.all():
-        return shift_image(image, dx_pix, dy_pix).astype(np.float32)
     if not good.any():
-        return image.copy()
+        return image[stamp].copy()
+    filled = image if good.all() else _bridged(image, good)
+    moved = shift_image(_capped_outside(filled.astype(np.float64), stamp), dx_pix, dy_pix)[stamp]
+    return np.where(good[stamp], moved, image[stamp]).astype(np.float32)
+
+
+def _bridged(image: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float64]:
     typical = float(np.median(image[good]))
     weight = gaussian_filter(good.astype(np.float64), _FILL_SIGMA_PIX)
-    light = gaussian_filter(np.where(good, image, typical).astype(np.float64) * good, _FILL_SIGMA_PIX)
+    light = gaussian_filter(np.where(good, image, 0.0).astype(np.float64), _FILL_SIGMA_PIX)
     bridge = np.where(weight > 1e-6, light / np.maximum(weight, 1e-6), typical)
-    moved = shift_image(np.where(good, image, bridge), dx_pix, dy_pix).astype(np.float32)
-    return np.where(good, moved, image)
+    return np.where(good, image, bridge)
 
 
-def _phase(frequency: NDArray[np.float64], shift_pix: float) -> NDArray[np.complex128]:
-    """exp(−2πi f d); at the Nyquist frequency, where the sign of f means nothing, its real part."""
-    phase = np.exp(-2j * np.pi * frequency * shift_pix)
-    at_nyquist = np.abs(frequency) == 0.5
-    phase[at_nyquist] = np.cos(np.pi * shift_pix)
-    return phase
-
-
-def _taper(pad: tuple[int, int], size: int, shift_pix: float) -> NDArray[np.float64]:
-    """1 on the image and near it, falling to 0 at both ends of the padded axis as a cosine."""
-    flat = _FLAT_PIX + math.ceil(abs(shift_pix))
-    position = np.arange(-pad[0], size + pad[1], dtype=np.float64)
-    outside = np.maximum(np.maximum(-position, position - (size - 1)) - flat, 0.0)
-    width = max(min(pad) - flat, 1)
-    return 0.5 * (1.0 + np.cos(np.pi * np.minimum(outside / width, 1.0)))
+def _capped_outside(values: NDArray[np.float64], stamp: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Values outside the stamp within ± 5 sigma, times 10 for every 4 px that they are nearer than 12 px to it."""
+    outside = [
+        np.maximum(np.maximum(part.start - index, index - (part.stop - 1)), 0)
+        for part, index in zip(stamp, np.ogrid[: values.shape[0], : values.shape[1]], strict=True)
+    ]
+    distance = np.maximum(outside[0], outside[1])
+    median, sigma = float(np.median(values[::2, ::2])), mad_sigma(values[::2, ::2])
+    cap = _CAP_SIGMA * sigma * 10.0 ** (np.maximum(_CAP_REACH_PIX - distance, 0) / _CAP_DECADE_PIX)
+    return np.where(distance > 0, np.clip(values, median - cap, median + cap), values)

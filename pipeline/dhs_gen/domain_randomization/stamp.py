@@ -21,7 +21,7 @@ from dhs_gen.domain_randomization.draws import (
     draw_band,
     draw_direction,
     draw_jitter,
-    draw_peak_in_other_band,
+    draw_other_band_ratio,
     draw_psf,
     draw_ray,
     draw_star,
@@ -46,7 +46,7 @@ _SATURATED_BITS = {"g": 1 << 2 | 1 << 5, "r": 1 << 3 | 1 << 6, "z": 1 << 4 | 1 <
 
 @dataclass(frozen=True, eq=False)
 class DrawnArtifacts:
-    """What the key says, before any pixel is seen; ``peak_in_other_band`` is over the saturation level."""
+    """What the key says, before any pixel is seen."""
 
     key: str
     jitter_pix: tuple[float, float]
@@ -57,7 +57,7 @@ class DrawnArtifacts:
     ray_band: str | None
     star: SaturatedStar | None
     star_band: str | None
-    peak_in_other_band: Mapping[str, float]
+    other_band_ratio: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def draw_artifacts(key: str, bandset: str, size_pix: int, cfg: ArtifactConfig) -
         ray_band=None if ray is None else draw_band(key, "artifact_cosmic_ray_band", "", SURVEY_BANDS),
         star=star,
         star_band=None if star is None else draw_band(key, "artifact_saturation_band", "", SURVEY_BANDS),
-        peak_in_other_band={} if star is None else {b: draw_peak_in_other_band(key, "", b, cfg) for b in bandset},
+        other_band_ratio={} if star is None else {b: draw_other_band_ratio(key, "", b, cfg) for b in bandset},
     )
 
 
@@ -270,8 +270,8 @@ class StampArtifacts:
     def _star_layer(self, band: str, shape: tuple[int, int]) -> StarLayer | None:
         """The star as this band sees it.
 
-        A star is there in every band. The level at which it saturates is counted in each band's own MAD sigma, so that
-        a band looks the same whichever others are made.
+        A star is there in every band, and saturates one: exposures of 30 to 200 s are full at different magnitudes. Its
+        brightness is counted in each band's own MAD sigma, so that a band looks the same whichever others are made.
         """
         drawn = self._drawn
         if drawn.star is None:
@@ -280,7 +280,8 @@ class StampArtifacts:
         level = self._sigma[band] * saturation_level_sigma(drawn.star, psf)
         if band == drawn.star_band:
             return render_saturated(drawn.star, shape, drawn.jitter_pix, psf, level)
-        return render_unsaturated(drawn.star, shape, drawn.jitter_pix, psf, drawn.peak_in_other_band[band] * level)
+        peak = drawn.other_band_ratio[band] * level / psf.at(drawn.star.r0_pix)
+        return render_unsaturated(drawn.star, shape, drawn.jitter_pix, psf, peak)
 
     def _level_nmgy(self) -> float | None:
         drawn = self._drawn

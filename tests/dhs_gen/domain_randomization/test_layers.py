@@ -14,7 +14,7 @@ from scipy import ndimage, signal
 from dhs_gen.domain_randomization.anisotropy import ROUND, Ellipticity, _psf, differential_kernel, draw_ellipticity
 from dhs_gen.domain_randomization.background import background_plane
 from dhs_gen.domain_randomization.cosmic_rays import CosmicRay, draw_cosmic_ray, render_cosmic_ray
-from dhs_gen.domain_randomization.jitter import shift_image, shift_pixels_with_weight, split_shift
+from dhs_gen.domain_randomization.jitter import shift_image, shift_stamp, split_shift
 from dhs_gen.domain_randomization.saturation import (
     SaturatedStar,
     StarPsf,
@@ -73,19 +73,38 @@ def test_half_pixel_shift_keeps_noise_where_bilinear_smooths_it(rho: float) -> N
 
 
 def test_masked_pixels_do_not_ring_and_are_not_resampled() -> None:
-    rng = np.random.default_rng(3)
-    image = rng.normal(0, 1, (60, 60)).astype(np.float32)
-    good = np.ones_like(image, dtype=bool)
+    image = np.random.default_rng(3).normal(0, 1, (60, 60)).astype(np.float32)
+    everywhere, stamp = np.ones_like(image, dtype=bool), (slice(10, 50), slice(10, 50))
+    good = everywhere.copy()
     good[20:25, 30:40] = False
     spoiled = image.copy()
     spoiled[~good] = 4000.0
     spoiled[0, 0], good[0, 0] = np.nan, False
-    moved = shift_pixels_with_weight(spoiled, good, 0.4, -0.3)
-    assert np.array_equal(moved[~good], spoiled[~good], equal_nan=True)
-    clean = shift_image(image, 0.4, -0.3)
-    assert np.abs(moved - clean)[good & (np.hypot(*np.ogrid[:60, :60]) > 5)].max() < 2.0
-    assert moved[good].std() == pytest.approx(1.0, abs=0.05)
-    assert shift_pixels_with_weight(image, np.zeros_like(good), 0.4, 0.1).tobytes() == image.tobytes()
+    moved = shift_stamp(spoiled, good, stamp, 0.4, -0.3)
+    masked = ~good[stamp]
+    assert (moved[masked] == 4000.0).all()
+    clean = shift_stamp(image, everywhere, stamp, 0.4, -0.3)
+    assert np.abs(moved - clean)[~masked].max() < 2.0
+    assert np.abs(moved - clean)[~ndimage.binary_dilation(masked, iterations=6)].max() < 0.2
+    np.testing.assert_allclose(clean, shift_image(image, 0.4, -0.3)[stamp], atol=0.1)
+    nothing = np.zeros_like(good)
+    assert shift_stamp(image, nothing, stamp, 0.4, 0.1).tobytes() == image[stamp].tobytes()
+
+
+def test_a_bright_star_cut_in_half_outside_the_stamp_does_not_ring_into_it() -> None:
+    """As at the joint of two images: 6,000 sigma falling to the sky within one pixel."""
+    noise = np.random.default_rng(4).normal(0, 1, (98, 98)).astype(np.float32)
+    y, x = np.mgrid[:98, :98]
+
+    def star(shift: float) -> NDArray[np.float64]:
+        return 6000 * PSF.profile(x - 50.0 - shift, y - 93.0 - shift)
+
+    cut = (noise + np.where(y < 94, star(0.0), 0)).astype(np.float32)
+    stamp, good = (slice(17, 81), slice(17, 81)), np.ones_like(noise, dtype=bool)
+    wanted = shift_stamp(noise, good, stamp, 0.5, 0.5) + star(0.5)[stamp]
+    far = y[stamp] < 70
+    assert np.abs(shift_stamp(cut, good, stamp, 0.5, 0.5) - wanted)[far].max() < 0.6
+    assert np.abs(shift_image(cut, 0.5, 0.5)[stamp] - wanted)[far].max() > 20, "without the cap"
 
 
 # --------------------------------------------------------------------------------------------------- background
