@@ -13,14 +13,16 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dhs_gen.domain_randomization.config import ArtifactConfig
 from dhs_gen.status import RedshiftSource
 from dhs_pipeline.schemas import BANDS, SPLITS
+
+if TYPE_CHECKING:
+    from dhs_gen.domain_randomization import ArtifactConfig
 
 
 class ConfigError(ValueError):
@@ -308,6 +310,10 @@ class ArtifactProfile(Model):
 
     def strengths(self) -> ArtifactConfig | None:
         """What ``inject`` takes: None where every artifact is switched off."""
+        from dhs_gen.domain_randomization import (
+            ArtifactConfig,
+        )  # brings numba, which a command without it need not load
+
         config = ArtifactConfig(**self.model_dump(exclude={"name"}))
         return config if config.any_enabled else None
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from astropy.stats import mad_std
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from dhs_gen.domain_randomization.saturation import (
     render_unsaturated,
     saturation_level_sigma,
 )
+from dhs_gen.domain_randomization.scale import mad_sigma
 
 RAY = {"amp_sigma": 8.0, "length_pix": (8.0, 24.0), "worm_fraction": 0.3, "spot_fraction": 0.15}
 PSF = StarPsf(fwhm_pix=4.0, beta=2.8)
@@ -30,6 +32,15 @@ PSF = StarPsf(fwhm_pix=4.0, beta=2.8)
 def correlation(pixels: NDArray[np.floating]) -> tuple[float, float]:
     p = pixels - pixels.mean()
     return float((p[:, 1:] * p[:, :-1]).mean() / p.var()), float((p[1:] * p[:-1]).mean() / p.var())
+
+
+@given(st.floats(1e-6, 1e6), st.floats(-1e3, 1e3))
+def test_mad_sigma_is_that_of_astropy_and_shrugs_off_sources(sigma: float, sky: float) -> None:
+    pixels = (sky + np.random.default_rng(0).normal(0, sigma, (64, 64))).astype(np.float64)
+    assert mad_sigma(pixels) == pytest.approx(mad_std(pixels), rel=1e-4)
+    pixels[:5] += 1000 * sigma
+    assert mad_sigma(pixels) == pytest.approx(sigma, rel=0.15)
+    assert mad_sigma(pixels[:0]) == 0.0
 
 
 # ------------------------------------------------------------------------------------------------------- jitter
