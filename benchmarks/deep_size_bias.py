@@ -5,8 +5,8 @@
 Galaxies whose size is known are seen through 0.6″ seeing (Moffat, β 2.5) on 0.168″ pixels with the noise of a deep HSC
 scene, written as FITS cutouts and taken through the builder, once as they are and once deconvolved:
 
-- Sersic profiles, n 1 and 4, N noise realisations and shapes for each half-light radius;
-- real HST COSMOS galaxies (F814W < 23.5, HST PSF removed), each shrunk or stretched to each half-light radius.
+- Sersic profiles, n 1 and 4 (the latter cut at 5 radii), N noise realisations and shapes for each half-light radius;
+- real galaxies: the templates of a Gen5 bank of HST COSMOS, each shrunk or stretched to each half-light radius.
 
 The true radius is that of the circle with half of the light: PSF-free for Sersic profiles, behind a 0.12″ Gaussian
 (scaled with the galaxy) for real ones. Quoted: median and 16-84 % of template radius / true radius, and of the radius
@@ -21,22 +21,26 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import galsim
 import numpy as np
+import yaml
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dhs_gen.deep_sources import DeepSettings, build_deep_source_bank, load_bank
+from dhs_gen.cosmos_sources import BankSettings, build_cosmos_bank, open_bank
+from dhs_gen.deep_sources import BankError, DeepSettings, build_deep_source_bank, load_bank
 from dhs_gen.streams import stream
+
+REPO = Path(__file__).resolve().parents[1]
 
 RADII_ARCSEC = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 TARGETS_ARCSEC = (None, 0.45)
 ZERO_POINT_MAG, PIXSCALE_ARCSEC, SIDE_PX = 27.0, 0.168, 81
 SEEING_FWHM_ARCSEC, MOFFAT_BETA = 0.6, 2.5
 NOISE_RMS = 0.0203
-MAX_HST_MAG = 23.5
 PSF_SIDE_PX = 41
 SETTINGS = dataclasses.replace(DeepSettings(), min_hlr_over_psf=0.5)
 
@@ -96,18 +100,19 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         for number, profile in enumerate(profiles):
             write_cutout(Path(folder) / f"{number:03d}.fits", profile, f"{sample} {radius} {number}")
-        summary = build_deep_source_bank(
-            folder,
-            Path(folder) / "bank.npz",
-            len(profiles),
-            96,
-            PIXSCALE_ARCSEC,
-            0.262,
-            target_psf_fwhm_arcsec=target_psf_fwhm_arcsec,
-            min_sources=0,
-            settings=SETTINGS,
-        )
-        if not summary.n_accepted:
+        try:
+            summary = build_deep_source_bank(
+                folder,
+                Path(folder) / "bank.npz",
+                len(profiles),
+                96,
+                PIXSCALE_ARCSEC,
+                0.262,
+                target_psf_fwhm_arcsec=target_psf_fwhm_arcsec,
+                min_sources=1,
+                settings=SETTINGS,
+            )
+        except BankError:  # no galaxy of this size and magnitude is usable
             return []
         _, meta = load_bank(summary.path)
     pairs = zip(meta["hlr_arcsec"], meta["hlr_over_psf"], strict=True)
@@ -119,7 +124,10 @@ def galaxies(sample: str, radius: float, flux: float, n: int, data: Path) -> Ite
     if sample == "COSMOS":
         yield from cosmos_galaxies(radius, flux, data / "cosmos80")
         return
-    profile = galsim.Sersic(n=float(sample.split()[-1]), half_light_radius=1.0, trunc=5.0, flux=flux)
+    n_sersic = float(sample.split()[-1])
+    # Without an edge n = 4 has half of its light in wings that no cutout shows; with one n = 1 needs a huge FFT.
+    edge = 5.0 if n_sersic > 2 else 0.0
+    profile = galsim.Sersic(n=n_sersic, half_light_radius=1.0, trunc=edge, flux=flux)
     for number in range(n):
         draw = stream(f"{sample} {number}", "shape")
         e, angle, dx, dy = draw.uniform(0.0, 0.5), draw.uniform(0.0, np.pi), *draw.uniform(-0.5, 0.5, 2)
@@ -129,12 +137,19 @@ def galaxies(sample: str, radius: float, flux: float, n: int, data: Path) -> Ite
 
 
 def cosmos_galaxies(radius: float, flux: float, folder: Path) -> Iterator[galsim.GSObject]:
-    catalogue = galsim.RealGalaxyCatalog("real_galaxy_catalog.fits", dir=str(folder))
-    gentle_psf = galsim.Gaussian(fwhm=0.12)
-    for index in np.flatnonzero(np.asarray(catalogue.mag) < MAX_HST_MAG):
-        galaxy = galsim.Convolve(galsim.RealGalaxy(catalogue, index=int(index)), gentle_psf)
-        scale = radius / half_light_radius(galaxy, 0.03)
-        yield galaxy.withFlux(flux).dilate(scale)
+    for pixels, hlr_arcsec, pixscale_arcsec in cosmos_templates(folder):
+        image = galsim.Image(pixels, scale=pixscale_arcsec * radius / hlr_arcsec)
+        yield galsim.InterpolatedImage(image, flux=flux)
+
+
+@lru_cache(maxsize=1)
+def cosmos_templates(folder: Path) -> list[tuple[NDArray[np.float64], float, float]]:
+    """Pixels, half-light radius and pixel scale (arcsec) of the isolated HST galaxies."""
+    settings = yaml.safe_load((REPO / "conf" / "banks" / "cosmos.yaml").read_text(encoding="utf-8"))["build"]
+    with tempfile.TemporaryDirectory() as into:
+        bank = open_bank(build_cosmos_bank(folder, into, BankSettings.from_mapping(settings)).path)
+        pairs = zip(bank.images, bank.hlr_arcsec, strict=True)
+        return [(np.array(image, dtype=float), float(hlr), bank.pixscale_arcsec) for image, hlr in pairs]
 
 
 def half_light_radius(profile: galsim.GSObject, scale: float) -> float:

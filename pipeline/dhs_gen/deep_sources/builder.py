@@ -255,11 +255,10 @@ def _regularisation(target_psf_fwhm_arcsec: float | None, settings: DeepSettings
 
 def _require_whole(**values: int | None) -> None:
     for name, value in values.items():
-        least = 0 if name == "min_sources" else 1
         if value is None and name in ("max_files", "min_sources"):
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
 
 
 def _require_positive(**values: float | None) -> None:

@@ -335,7 +335,7 @@ def test_same_input_same_bytes_in_another_process(discs: Path, tmp_path: Path) -
         ({"min_abs_sum": -1.0}, "min_abs_sum .* got -1.0"),
         ({"target_psf_fwhm_arcsec": 0.0}, "target_psf_fwhm_arcsec .* got 0.0"),
         ({"psf_fwhm_arcsec": float("inf")}, "psf_fwhm_arcsec .* got inf"),
-        ({"min_sources": -1}, "min_sources .* got -1"),
+        ({"min_sources": 0}, "min_sources .* got 0"),
         ({"fits_dir": "/nonexistent"}, "no folder of FITS cutouts at /nonexistent"),
     ],
 )
