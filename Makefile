@@ -3,6 +3,7 @@ OUT ?= runs/demo
 DATA ?=
 PARENT ?=
 BANK ?=
+DEEP_BANK ?=
 GENERATION ?= gen7
 SOURCE ?=
 COSMOS ?=
@@ -15,7 +16,7 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run stage-4a stage-4b stage-4c stage-4p5 import report show test test-slow check bench docs wheel clean
+.PHONY: help setup lock run compare stage-4a stage-4b stage-4c stage-4p5 import report show test test-slow check bench parity docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,10 +34,15 @@ lock:  ## write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock
 
-INPUTS := $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(if $(BANK),--bank $(BANK))
+BANKS := $(if $(BANK),--bank $(BANK)) $(if $(DEEP_BANK),--deep-bank $(DEEP_BANK))
+INPUTS := $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(BANKS)
 
 run: $(STAMP)  ## every stage: two simulated bricks, or DATA=… PARENT=… [BANK=…] OUT=…
 	$(DHS) run --out $(OUT) $(INPUTS) $(ARGS)
+
+compare: $(STAMP)  ## 64 tasks through gen5 to uber, and the mosaic: DATA=… PARENT=… BANK=… DEEP_BANK=… OUT=…
+	$(DHS) run --out $(OUT) --config compare $(INPUTS) $(ARGS)
+	$(DHS) compare --out $(OUT)
 
 stage-4a: $(STAMP)  ## manifest: PARENT=… OUT=…
 	$(VENV)/bin/python jobs/stage_4a_manifest.py --out $(OUT) --parent $(PARENT) $(ARGS)
@@ -45,7 +51,7 @@ stage-4b: $(STAMP)  ## host cutouts: DATA=… OUT=…
 	$(VENV)/bin/python jobs/stage_4b_cutouts.py --out $(OUT) --data $(DATA) $(ARGS)
 
 stage-4c: $(STAMP)  ## injection: GENERATION=gen7 [BANK=…] OUT=…
-	$(VENV)/bin/python jobs/stage_4c_inject.py --out $(OUT) --generation $(GENERATION) $(if $(BANK),--bank $(BANK)) $(ARGS)
+	$(VENV)/bin/python jobs/stage_4c_inject.py --out $(OUT) --generation $(GENERATION) $(BANKS) $(ARGS)
 
 stage-4p5: $(STAMP)  ## compaction and splits: GENERATION=gen7 OUT=…
 	$(VENV)/bin/python jobs/stage_4p5_compact.py --out $(OUT) --generation $(GENERATION) $(ARGS)
@@ -73,11 +79,21 @@ check: $(STAMP)  ## style and types
 bench: $(STAMP)  ## throughput of the stages beside a lenstronomy loop
 	$(VENV)/bin/python benchmarks/throughput.py
 
-docs: $(STAMP)  ## the figures and tables of docs/; those of gen5 with COSMOS=<real-galaxy folder>
+parity: $(STAMP)  ## docs/parity.md: every kernel beside GalSim, lenstronomy and scipy
+	$(VENV)/bin/python benchmarks/parity.py
+
+docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real data with REAL=<folder of real inputs>
 	$(VENV)/bin/python benchmarks/rendering_accuracy.py
+	$(VENV)/bin/python benchmarks/mass_model_cost.py
 	$(VENV)/bin/python docs/make_figures.py
 	$(VENV)/bin/python docs/make_import_tables.py
-	$(if $(COSMOS),$(VENV)/bin/python docs/figures_gen5.py $(COSMOS))
+	$(VENV)/bin/python docs/figures_gen7.py
+	$(VENV)/bin/python docs/figures_lensing.py
+	$(if $(REAL),$(VENV)/bin/python docs/figures_gen5.py $(REAL)/cosmos80)
+	$(if $(REAL),$(VENV)/bin/python docs/make_gen6_figure.py --data $(REAL))
+	$(if $(REAL),$(VENV)/bin/python docs/figures_gen8.py --data $(REAL))
+	$(if $(REAL),$(VENV)/bin/python benchmarks/artifacts.py --data $(REAL))
+	$(if $(REAL),$(VENV)/bin/python benchmarks/deep_size_bias.py --data $(REAL))
 
 wheel: $(STAMP)  ## dist/*.whl, without Spark
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .

@@ -37,7 +37,7 @@ from dhs_pipeline.config import RunConfig
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.injection import Renderer, list_shards, read_shard
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.sources import source_maker
+from dhs_pipeline.sources import Banks, source_maker
 from dhs_pipeline.storage import Location
 
 CONVERGED = Accuracy(rays_per_resolution=3.0, min_supersampling=9, max_supersampling=151, moment_order=6)
@@ -78,8 +78,9 @@ def kernel_rates(run: RunDir, generation: str, n_tasks: int) -> dict[str, Any]:
     """Milliseconds per stamp and errors of our renderer and of lenstronomy at supersampling 3 and 5."""
     config = run.config()
     bank = run.where / "bank"
-    renderer = Renderer(config.generation(generation), bank if bank.exists() else None, config)
-    make = source_maker(config.generation(generation), bank if bank.exists() else None)
+    banks = Banks(cosmos=bank if bank.exists() else None)
+    renderer = Renderer(config.generation(generation), banks, config)
+    make = source_maker(config.generation(generation), banks, config.manifest.folds)
     jobs = positive_tasks(run, n_tasks)
     ours_ms, ours = timed(lambda job: renderer.stamp(job[0], job[1])[0], jobs)
     peers = {}
@@ -127,7 +128,7 @@ def notebook_stamp(job: Job, make: Any, config: RunConfig, supersampling: int) -
     """A task by lenstronomy: three ImageModels, the arcs added to the host, NPZ bytes made and dropped."""
     row, cutout = job
     task = Task.from_row(row)
-    template = make(task).template
+    template = make(task, None).template
     survey, first = config.survey, 18
     lens_xy_pix = (cutout.centroid_xy_pix[0] - first, cutout.centroid_xy_pix[1] - first)
     arcs, stamp = {}, {}
@@ -167,7 +168,7 @@ def converged(job: Job, make: Any, config: RunConfig) -> dict[str, dict[str, NDA
 
     row, cutout = job
     task, survey = Task.from_row(row), config.survey
-    template = make(task).template
+    template = make(task, None).template
     grid = StampGrid(task.stamp_size_pix, survey.pixscale_arcsec, survey.psf_kernel_size_pix)
     fixed = (cutout.centroid_xy_pix[0] - 18, cutout.centroid_xy_pix[1] - 18)
     centres = {"ours": stamp_window(cutout, task.stamp_size_pix)[1], "fixed": fixed}

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dhs_gen.cosmos_sources import BankSettings, SourceBank, build_cosmos_bank, find_catalogue_file, open_bank
-from dhs_gen.cosmos_sources.sampler import cosmos_source
 from dhs_gen.inject import inject
 from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.source_banks.sampler import bank_source
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout, Task
 from dhs_pipeline.bricks import HostPosition, cutout_table, read_brick_cutouts
@@ -120,7 +120,7 @@ def _mosaic(bank: SourceBank, rows: list[dict[str, Any]], host: HostCutout, conf
     for column, k in enumerate(chosen):
         task = _task(f"gen5-{k}", "grz", (k + 0.5) / len(bank))
         assert task.source is not None
-        template, _ = cosmos_source(task.source, bank)
+        template = bank_source(task.source, bank, k).template
         stamp = inject(task, host, template, 1.0, injection_settings(config))
         _draw_template(axes[0, column], bank.images[k])
         arc = {b: stamp.bands[b].arc[SHOWN, SHOWN] for b in "grz"}

@@ -12,10 +12,13 @@ from dhs_pipeline.cutouts import run_cutouts
 from dhs_pipeline.injection import run_injection
 from dhs_pipeline.manifest.stage import run_manifest
 from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+NO_BANKS = Banks()
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -36,7 +39,7 @@ def run_stages(
     config: RunConfig,
     *,
     generations: Sequence[str] = ("gen7",),
-    bank: Location | None = None,
+    banks: Banks = NO_BANKS,
     partitions: int | None = None,
     force: bool = False,
 ) -> RunDir:
@@ -47,6 +50,6 @@ def run_stages(
     run_manifest(spark, run, parent, config, force=force, progress=False)
     run_cutouts(spark, run, data, config, **spread)
     for name in generations:
-        run_injection(spark, run, config.generation(name), bank, config, **spread)
+        run_injection(spark, run, config.generation(name), banks, config, **spread)
         run_compaction(spark, run, name, config, **spread)
     return run

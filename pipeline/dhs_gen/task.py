@@ -48,7 +48,10 @@ class SourceParams:
 
 @dataclass(frozen=True)
 class Task:
-    """What one manifest row asks for. ``lens`` and ``source`` are None in controls."""
+    """What one manifest row asks for. ``lens`` and ``source`` are None in controls.
+
+    ``fold`` is that of the host's sky region (:mod:`dhs_gen.source_banks.folds`).
+    """
 
     task_id: str
     bandset: str
@@ -56,6 +59,7 @@ class Task:
     mw_transmission: Mapping[str, float | None]
     lens: MassModel | None
     source: SourceParams | None
+    fold: int | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Task:
@@ -75,6 +79,7 @@ class Task:
                 mw_transmission={b: row[f"mw_transmission_{b}"] for b in row["bandset"]},
                 lens=None if is_control else _lens(row),
                 source=None if is_control else _source(row),
+                fold=row.get("region_fold"),
             )
         except (TypeError, ValueError) as error:
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error

@@ -1,4 +1,4 @@
-"""The BANK argument: a built bank is used where it is, anything else is built into the run first."""
+"""The BANK and DEEP_BANK arguments: a built bank is used where it is, anything else is built into the run first."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from dhs_gen.cosmos_sources import BankSettings, ImportLimits, build_cosmos_bank, find_catalogue_file, import_hdf5_bank
+from dhs_gen.deep_sources import DeepSettings, build_deep_source_bank, import_deep_bank
 from dhs_pipeline.config import load_yaml
+from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
 
+Progress = Callable[[int, int], None]
+
 _ORIGIN = "origin.json"
+_BUILT = "bank.json"
 
 
-def prepare_bank(given: Location, into: Location, *, progress: Callable[[int, int], None] | None = None) -> Location:
+def prepare_banks(cosmos: Location | None, deep: Location | None, run: RunDir) -> Banks:
+    """Built banks made from what was given; those that have to be built lie in the run directory."""
+    return Banks(
+        cosmos=None if cosmos is None else prepare_cosmos_bank(cosmos, run.where / "bank"),
+        deep=None if deep is None else prepare_deep_bank(deep, run.where / "deep_bank"),
+    )
+
+
+def prepare_cosmos_bank(given: Location, into: Location, *, progress: Progress | None = None) -> Location:
     """A built bank made from ``given``: itself, a GalSim real-galaxy folder, or the earlier HDF5 layout.
 
     Raises
@@ -21,14 +35,34 @@ def prepare_bank(given: Location, into: Location, *, progress: Callable[[int, in
     StageError
         If ``given`` is none of these.
     """
-    if (given / "bank.json").exists():
+    return _prepare(given, into, "cosmos", "hst_", lambda settings: _build_cosmos(given, into, settings, progress))
+
+
+def prepare_deep_bank(given: Location, into: Location) -> Location:
+    """A built bank made from ``given``: itself, a folder of FITS cutouts, or a NPZ bank (the earlier layout too).
+
+    Raises
+    ------
+    StageError
+        If ``given`` is none of these.
+    """
+    return _prepare(given, into, "deep", "deep_", lambda settings: _build_deep(given, into, settings))
+
+
+def _prepare(
+    given: Location, into: Location, settings_name: str, kind: str, build: Callable[[dict[str, Any]], None]
+) -> Location:
+    if (given / _BUILT).exists():
+        found = str(describe(given).get("kind"))
+        if not found.startswith(kind):
+            raise StageError(f"{given}: is a bank of kind {found!r}, wanted is one of {kind}…")
         return given
-    settings = load_yaml("banks", "cosmos")
+    settings = load_yaml("banks", settings_name)
     origin = {"source": given.uri, "settings": settings}
-    if (into / "bank.json").exists():
+    if (into / _BUILT).exists():
         _check_origin(into, origin)
         return into
-    _build(given, into, settings, progress)
+    build(settings)
     (into / _ORIGIN).write_json(origin)
     return into
 
@@ -43,9 +77,7 @@ def _check_origin(bank: Location, wanted: dict[str, Any]) -> None:
         )
 
 
-def _build(
-    given: Location, into: Location, settings: dict[str, Any], progress: Callable[[int, int], None] | None
-) -> None:
+def _build_cosmos(given: Location, into: Location, settings: dict[str, Any], progress: Progress | None) -> None:
     if given.name.endswith((".h5", ".hdf5")) and given.exists():
         import_hdf5_bank(
             given.uri,
@@ -61,6 +93,23 @@ def _build(
     build_cosmos_bank(given.uri, into.uri, BankSettings.from_mapping(settings["build"]), progress=progress)
 
 
+def _build_deep(given: Location, into: Location, settings: dict[str, Any]) -> None:
+    build = dict(settings["build"])
+    target_psf_fwhm_arcsec = build.pop("target_psf_fwhm_arcsec")
+    deep = DeepSettings.from_mapping(build)
+    if given.name.endswith(".npz") and given.exists():
+        import_deep_bank(given.uri, into.uri, settings=deep, **settings["npz"])
+        return
+    if not given.is_dir():
+        raise StageError(f"{given}: no such deep bank (a built bank, a folder of FITS cutouts or a .npz file)")
+    npz = into / "deep.npz"
+    into.make_dir()
+    build_deep_source_bank(
+        given.uri, npz.uri, **settings["folder"], target_psf_fwhm_arcsec=target_psf_fwhm_arcsec, settings=deep
+    )
+    import_deep_bank(npz.uri, into.uri, settings=deep)
+
+
 def describe(bank: Location) -> dict[str, Any]:
     """What bank.json says."""
-    return dict((bank / "bank.json").read_json())
+    return dict((bank / _BUILT).read_json())

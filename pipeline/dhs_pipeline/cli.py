@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _config(run)
     run.add_argument("--data", help="folder or s3:// prefix with coadd/<AAA>/<brick>/…; default: simulate two bricks")
     run.add_argument("--parent", help="parent catalogue (Parquet or FITS); required with --data")
-    run.add_argument("--bank", help="COSMOS source bank: built folder, GalSim real-galaxy folder or .h5")
+    _banks(run)
     run.add_argument("--generations", help="comma-separated, instead of the configuration's")
     _spark(run)
 
@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     stage = _command(commands, "stage-4c", _stage_4c, "manifest and cutouts → stamps of one generation")
     _out(stage)
     stage.add_argument("--generation", required=True)
-    stage.add_argument("--bank")
+    stage.add_argument("--artifacts", metavar="PROFILE", help="artifact profile instead of the generation's own")
+    _banks(stage)
     _spark(stage)
 
     stage = _command(commands, "stage-4p5", _stage_4p5, "stamps → few files, splits by region")
@@ -73,20 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "write OUT/report/index.html")
     _out(report)
 
+    compare = _command(commands, "compare", _compare, "the same tasks in several generations, checked, in one picture")
+    _out(compare)
+    compare.add_argument("--generations", help="comma-separated; default: all that are finished")
+    compare.add_argument("--tasks", type=int, default=64)
+    compare.add_argument("--png", help="where to put the picture; default OUT/report/comparison.png")
+
     show = _command(commands, "show", _show, "render one task again and print its truth with a picture")
     show.add_argument("task_id", metavar="TASK_ID")
     _out(show)
     show.add_argument("--generation", help="default: the first that is there")
-    show.add_argument("--bank", help="bank of a cosmos generation, where it is no longer in its place")
+    _banks(show)
     show.add_argument("--png", help="where to put the picture; default OUT/report/<TASK_ID>.png")
 
     digest = _command(commands, "digest", _digest, "order-independent digest of a data set")
     digest.add_argument("path", metavar="PATH")
     digest.add_argument("--columns", help="comma-separated; default: all but the split labels")
 
-    bank = _command(commands, "bank", _bank, "build a source bank from a GalSim real-galaxy folder or a .h5 bank")
-    bank.add_argument("source", metavar="SOURCE")
+    bank = _command(commands, "bank", _bank, "build a source bank")
+    bank.add_argument("source", metavar="SOURCE", help="GalSim folder or .h5 (cosmos); FITS cutouts or .npz (deep)")
     bank.add_argument("out", metavar="OUT")
+    bank.add_argument("--kind", choices=("cosmos", "deep"), default="cosmos")
 
     imported = _command(
         commands, "import", _import, "take data of the earlier layouts, and say what became of each column"
@@ -119,6 +127,11 @@ def _config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
 
 
+def _banks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bank", help="COSMOS source bank: built folder, GalSim real-galaxy folder or .h5")
+    parser.add_argument("--deep-bank", help="deep source bank: built folder, folder of FITS cutouts or .npz")
+
+
 def _spark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--master", help="local[2] and the like; default: spark-submit's, or all local cores")
     parser.add_argument("--partitions", type=int, help="Spark partitions; changes the schedule, never the output")
@@ -134,9 +147,10 @@ def _run(args: argparse.Namespace) -> None:
     config = load_run_config(args.config or ("data" if args.data else "demo"), args.set)
     names = args.generations.split(",") if args.generations else None
     inputs = RunInputs(
-        data=Location.of(args.data) if args.data else None,
-        parent=Location.of(args.parent) if args.parent else None,
-        bank=Location.of(args.bank) if args.bank else None,
+        data=_location(args.data),
+        parent=_location(args.parent),
+        bank=_location(args.bank),
+        deep_bank=_location(args.deep_bank),
     )
     run_all(
         RunDir(Location.of(args.out)),
@@ -168,14 +182,16 @@ def _stage_4b(args: argparse.Namespace) -> None:
 
 
 def _stage_4c(args: argparse.Namespace) -> None:
-    from dhs_pipeline.banks import prepare_bank
+    from dhs_pipeline.banks import prepare_banks
     from dhs_pipeline.injection import run_injection
 
     run, config = _existing(args)
     generation = config.generation(args.generation)
-    bank = prepare_bank(Location.of(args.bank), run.where / "bank") if args.bank else None
+    if args.artifacts:
+        generation = generation.with_artifacts(args.artifacts)
+    banks = prepare_banks(_location(args.bank), _location(args.deep_bank), run)
     spark = start_session(f"dhs 4c {generation.name}", args.master)
-    _print_summary(run_injection(spark, run, generation, bank, config, **_schedule(args)))
+    _print_summary(run_injection(spark, run, generation, banks, config, **_schedule(args)))
 
 
 def _stage_4p5(args: argparse.Namespace) -> None:
@@ -193,8 +209,22 @@ def _report(args: argparse.Namespace) -> None:
     print(write_report(run))
 
 
+def _compare(args: argparse.Namespace) -> None:
+    from dhs_pipeline.compare import compare, write_mosaic
+
+    run, _ = _existing(args)
+    names = args.generations.split(",") if args.generations else run.generations()
+    comparison = compare(run, names, args.tasks)
+    where = Location.of(args.png) if args.png else run.report / "comparison.png"
+    write_mosaic(comparison, where)
+    print(f"{len(comparison.task_ids)} tasks, {len(names)} generations: {', '.join(names)}")
+    print(f"the same in all: {', '.join(comparison.checked)}")
+    print(f"picture: {where}")
+
+
 def _show(args: argparse.Namespace) -> None:
     from dhs_pipeline.show import show_task
+    from dhs_pipeline.sources import Banks
 
     run, config = _existing(args)
     show_task(
@@ -202,7 +232,7 @@ def _show(args: argparse.Namespace) -> None:
         config,
         args.task_id,
         generation=args.generation,
-        bank=Location.of(args.bank) if args.bank else None,
+        banks=Banks(_location(args.bank), _location(args.deep_bank)),
         png=Path(args.png) if args.png else None,
     )
 
@@ -214,12 +244,13 @@ def _digest(args: argparse.Namespace) -> None:
 
 
 def _bank(args: argparse.Namespace) -> None:
-    from dhs_pipeline.banks import describe, prepare_bank
+    from dhs_pipeline.banks import describe, prepare_cosmos_bank, prepare_deep_bank
 
     out = Location.of(args.out)
     if out.exists():
         raise StageError(f"{out}: exists; choose another folder for the bank")
-    built = prepare_bank(Location.of(args.source), out)
+    prepare = prepare_deep_bank if args.kind == "deep" else prepare_cosmos_bank
+    built = prepare(Location.of(args.source), out)
     print(json.dumps(describe(built), indent=2))
 
 
@@ -237,6 +268,10 @@ def _simulate(args: argparse.Namespace) -> None:
 
     made = simulate_survey(Path(args.out), load_simulation_settings())
     print(f"DATA={made.data_dir} PARENT={made.parent_path}")
+
+
+def _location(given: str | None) -> Location | None:
+    return Location.of(given) if given else None
 
 
 def _schedule(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stage 4p5 on Spark: many small files become few good ones, and splits are dealt anew, by sky region.
+"""Stage 4p5 on Spark: many small files become few good ones, and splits are dealt anew, by folds of sky regions.
 
 Stamps are not shuffled: the driver packs shards into output files from the light metrics table alone, and one worker
 task writes each output file. Rows in are rows out, proved by digest.
@@ -60,7 +60,7 @@ def run_compaction(
     Raises
     ------
     StageError
-        If 4c has not finished, a host, region or task would be in two splits, or a row was lost or changed.
+        If 4c has not finished, a host, template or task would be in two splits, or a row was lost or changed.
     """
     source = run.phase4c(generation)
     summary_4c = require_finished(source, f"4c {generation}")
@@ -68,7 +68,7 @@ def run_compaction(
     settings = {"compact": config.compact.model_dump(mode="json")}
     stage = open_stage("4p5", run.phase4p5(generation), settings, inputs, force=force)
     rows = _read_keys(source / "metrics")
-    splits = assign_splits(Counter(rows.column("region_id").to_pylist()), config.compact.split_fractions)
+    splits = assign_splits(Counter(rows.column("region_fold").to_pylist()), config.compact.split_fractions)
     plan = _plan(rows, splits, summary_4c, config.compact.target_file_mb)
     done = stage.finished_receipts()
     pending = [o for o in plan if _unit(o) not in done]
@@ -94,7 +94,7 @@ def run_compaction(
         {
             "generation": generation,
             "rows_digest": str(digest),
-            "regions_by_split": dict(sorted(Counter(splits.values()).items())),
+            "folds_by_split": dict(sorted(Counter(splits.values()).items())),
             "split_fractions": {
                 split: {
                     "configured": config.compact.split_fractions.as_dict()[split],
@@ -103,32 +103,31 @@ def run_compaction(
                 }
                 for split in SPLITS
             },
-            "templates_in_more_than_one_split": _shared_templates(rows, splits),
         },
     )
 
 
-def assign_splits(rows_of_region: Mapping[int, int], fractions: SplitFractions) -> dict[int, str]:
-    """Give whole regions to splits so that the rows come as near to the fractions as regions allow.
+def assign_splits(rows_of_fold: Mapping[int, int], fractions: SplitFractions) -> dict[int, str]:
+    """Give whole folds of regions to splits so that the rows come as near to the fractions as folds allow.
 
-    The largest regions are dealt first (ties in the order of a hash), each to the split that is then farthest below
-    its share. The result depends on the regions and their rows alone.
+    The largest folds are dealt first (ties in the order of a hash), each to the split that is then farthest below
+    its share. The result depends on the folds and their rows alone.
     """
-    total = sum(rows_of_region.values())
+    total = sum(rows_of_fold.values())
     wanted = {split: fraction * total for split, fraction in fractions.as_dict().items() if fraction > 0}
-    order = sorted(rows_of_region, key=lambda r: (-rows_of_region[r], unit_interval(r, salt="split_order")))
+    order = sorted(rows_of_fold, key=lambda f: (-rows_of_fold[f], unit_interval(f, salt="split_order")))
     held = dict.fromkeys(wanted, 0.0)
     splits = {}
-    for region in order:
+    for fold in order:
         split = max(wanted, key=lambda s: wanted[s] - held[s])
-        splits[region] = split
-        held[split] += rows_of_region[region]
+        splits[fold] = split
+        held[split] += rows_of_fold[fold]
     return splits
 
 
 def _read_keys(metrics: Location) -> pa.Table:
-    """Region, host, template and shard file of every row, from the metrics table."""
-    columns = ["task_id", "host_id", "region_id", "template_id"]
+    """Fold, host, template and shard file of every row, from the metrics table."""
+    columns = ["task_id", "host_id", "region_fold", "template_id"]
     tables = []
     for file in metrics.files(".parquet"):
         table = file.read_table(columns)
@@ -139,20 +138,17 @@ def _read_keys(metrics: Location) -> pa.Table:
 
 
 def _check_disjoint(rows: pa.Table, splits: Mapping[int, str]) -> None:
-    """A task is there once, and a host is in one split."""
+    """A task is there once; a host and a source template are in one split."""
     if (again := rows.num_rows - pc.count_distinct(rows.column("task_id")).as_py()) > 0:
         raise StageError(f"{again} task ids are there more than once")
-    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
-    pairs = pa.table({"host": rows.column("host_id"), "split": split}).group_by(["host", "split"]).aggregate([])
-    if pairs.num_rows != pc.count_distinct(pairs.column("host")).as_py():
-        raise StageError("a host lies in two regions of different splits")
-
-
-def _shared_templates(rows: pa.Table, splits: Mapping[int, str]) -> int:
-    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
-    used = pa.table({"template": rows.column("template_id"), "split": split}).group_by(["template", "split"])
-    counts = Counter(used.aggregate([]).column("template").to_pylist())
-    return sum(1 for template, n in counts.items() if template is not None and n > 1)
+    if lost := rows.column("region_fold").null_count:
+        raise StageError(f"{lost} rows have no region_fold: their split cannot be told")
+    split = pa.array([splits[f] for f in rows.column("region_fold").to_pylist()])
+    for column in ("host_id", "template_id"):
+        used = pa.table({"name": rows.column(column), "split": split}).filter(pc.is_valid(rows.column(column)))
+        pairs = used.group_by(["name", "split"]).aggregate([])
+        if crossing := pairs.num_rows - pc.count_distinct(pairs.column("name")).as_py():
+            raise StageError(f"{crossing} values of {column} lie in more than one split")
 
 
 def _plan(
@@ -161,7 +157,7 @@ def _plan(
     """Fill output files with shards, in their order, up to the target size."""
     bytes_per_row = summary_4c["bytes"] / max(summary_4c["rows"], 1)
     target_rows = max(1, int(target_file_mb * 1e6 / bytes_per_row))
-    split = pa.array([splits[r] for r in rows.column("region_id").to_pylist()])
+    split = pa.array([splits[f] for f in rows.column("region_fold").to_pylist()])
     counts = pa.table({"file": rows.column("file"), "split": split}).group_by(["split", "file"])
     per_file = counts.aggregate([([], "count_all")]).sort_by([("split", "ascending"), ("file", "ascending")])
     plan: list[OutputFile] = []
@@ -193,7 +189,7 @@ def _write(
     for name in output.sources:
         with (stamps / name).open_input() as source:
             table = pq.read_table(source)
-        here = pa.array([splits[r] == output.split for r in table.column("region_id").to_pylist()])
+        here = pa.array([splits[f] == output.split for f in table.column("region_fold").to_pylist()])
         tables.append(table.filter(here))
     table = _relabel(pa.concat_tables(tables))
     writer.write(f"region_split={output.split}", table, row_group_rows=row_group_rows)

@@ -15,11 +15,11 @@ from dhs_gen.inject import BandResult, InjectionSettings, Stamp, inject
 from dhs_gen.lensing.rays import Accuracy
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout, Task, TaskFailed
-from dhs_pipeline.config import Generation, RunConfig
+from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MixtureSource, RunConfig
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.schemas import MANIFEST, METRICS, STAMPS, table_from_rows
-from dhs_pipeline.sources import MadeSource, SourceMaker, check_bank, source_maker
+from dhs_pipeline.schemas import METRICS, RESULT, STAMPS, table_from_rows
+from dhs_pipeline.sources import Banks, MadeSource, SourceMaker, check_banks, source_maker
 from dhs_pipeline.stage import Receipt, UnitWriter, is_finished, open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _STAMP_ROW_GROUP = 512
-_RESULT = pa.schema([f for f in STAMPS if f.name not in MANIFEST.names])
+_MADE = pa.schema([*RESULT, STAMPS.field("stamp_npz")])
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run_injection(
     spark: SparkSession,
     run: RunDir,
     generation: Generation,
-    bank: Location | None,
+    banks: Banks,
     config: RunConfig,
     *,
     partitions: int | None,
@@ -69,8 +69,9 @@ def run_injection(
     ValueError
         If the generation's bank is missing or not what it states.
     """
+    banks_used = check_banks(generation, banks, config.manifest.folds)
     digests = require_finished(run.phase4a, "4a")["digests"] | require_finished(run.phase4b, "4b")["digests"]
-    inputs = {"manifest": digests["manifest"], "cutouts": digests["cutouts"], **check_bank(generation, bank)}
+    inputs = {"manifest": digests["manifest"], "cutouts": digests["cutouts"], **banks_used}
     settings = injection_config(generation, config)
     stage = open_stage("4c", run.phase4c(generation.name), settings, inputs, force=force)
     shards = list_shards(run.manifest)
@@ -81,7 +82,7 @@ def run_injection(
     where, cutouts = stage.where, run.cutouts
 
     def work(units: Iterator[Shard]) -> Iterator[Receipt]:
-        renderer = Renderer(generation, bank, config)
+        renderer = Renderer(generation, banks, config)
         for shard in units:
             writer = UnitWriter(where, shard.unit)
             stamps = renderer.render(read_shard(shard), cutouts / shard.part)
@@ -108,7 +109,21 @@ def injection_config(generation: Generation, config: RunConfig) -> dict[str, Any
         "survey": config.survey.model_dump(mode="json"),
         "rendering": config.rendering.model_dump(mode="json"),
         "stamp": config.stamp.model_dump(mode="json"),
+        "artifacts": [p.model_dump(mode="json") for p in used_profiles(generation, config)],
+        "folds": config.manifest.folds,
     }
+
+
+def used_profiles(generation: Generation, config: RunConfig) -> list[ArtifactProfile]:
+    """The artifact profiles that a generation may apply.
+
+    Raises
+    ------
+    ConfigError
+        If there is no file of that name.
+    """
+    name = generation.artifact_profile
+    return [config.artifact_profile(n) for n in (config.mixture.artifact_profiles if name == FROM_ROW else (name,))]
 
 
 def injection_settings(config: RunConfig) -> InjectionSettings:
@@ -145,20 +160,21 @@ def read_shard(shard: Shard) -> pa.Table:
 
 
 class Renderer:
-    """Turns manifest rows into stamp rows for one generation. One per worker task: it holds the open bank."""
+    """Turns manifest rows into stamp rows for one generation. One per worker task: it holds the open banks."""
 
-    def __init__(self, generation: Generation, bank: Location | None, config: RunConfig) -> None:
+    def __init__(self, generation: Generation, banks: Banks, config: RunConfig) -> None:
         self._generation = generation
-        self._make_source: SourceMaker = source_maker(generation, bank)
+        self._make_source: SourceMaker = source_maker(generation, banks, config.manifest.folds)
         self._settings = injection_settings(config)
+        self._artifacts = {p.name: p.strengths() for p in used_profiles(generation, config)}
         self._flux_scale = 0.0 if generation.arc == "zero_flux" else 1.0
 
     def render(self, tasks: pa.Table, cutout_part: Location) -> pa.Table:
         """MANIFEST rows → STAMPS rows, in the same order."""
         rows = tasks.to_pylist()
         cutouts = _cutouts_of(cutout_part, rows)
-        results = table_from_rows([self._result(row, cutouts.get(row["host_id"])) for row in rows], _RESULT)
-        columns = [tasks.column(f.name) if f.name in MANIFEST.names else results.column(f.name) for f in STAMPS]
+        results = table_from_rows([self._result(row, cutouts.get(row["host_id"])) for row in rows], _MADE)
+        columns = [(results if f.name in _MADE.names else tasks).column(f.name) for f in STAMPS]
         return pa.table(columns, schema=STAMPS)
 
     def stamp(self, row: Mapping[str, Any], cutout: HostCutout | None) -> tuple[Stamp, MadeSource | None]:
@@ -167,26 +183,44 @@ class Renderer:
         if cutout is None:
             raise TaskFailed(Status.CUTOUT_MISSING, f"no cutout of host {row['host_id']}")
         try:
-            made = self._make_source(task)
+            made = self._make_source(task, row["source_mode"])
+            artifacts = self._artifacts[self._profile(row)]
         except ValueError as error:  # a parameter that no source can have, as a foreign manifest may hold
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error
         template = None if made is None else made.template
-        return inject(task, cutout, template, self._flux_scale, self._settings), made
+        return inject(task, cutout, template, self._flux_scale, self._settings, artifacts), made
+
+    def _profile(self, row: Mapping[str, Any]) -> str:
+        """Name of the row's artifact profile: the generation's, or the row's own."""
+        name = self._generation.artifact_profile
+        if name != FROM_ROW:
+            return name
+        if row["artifact_profile"] not in self._artifacts:
+            raise ValueError(
+                f"artifact_profile must be one of {', '.join(self._artifacts)}, got {row['artifact_profile']!r}"
+            )
+        return str(row["artifact_profile"])
 
     def _result(self, row: Mapping[str, Any], cutout: HostCutout | None) -> dict[str, object]:
-        generation = self._generation
-        result: dict[str, object] = {
-            "gen_variant": generation.name,
-            "source_mode": generation.source.mode if generation.source and not row["is_control"] else "none",
-            "artifact_profile": generation.artifact_profile,
-            "arc_injected": 0,
-            "cutout_ok": 0,
-        }
+        result = self._variant(row) | {"arc_injected": 0, "cutout_ok": 0}
         try:
             stamp, made = self.stamp(row, cutout)
         except TaskFailed as failure:
             return result | {"status": failure.status.value, "message": failure.message}
         return result | _stamp_columns(stamp, made, self._flux_scale, self._settings.layers)
+
+    def _variant(self, row: Mapping[str, Any]) -> dict[str, object]:
+        """What the row is rendered as; known also when it cannot be."""
+        generation = self._generation
+        mixed = isinstance(generation.source, MixtureSource)
+        mode = row["source_mode"] if mixed else generation.source and generation.source.mode
+        return {
+            "gen_variant": (mixed and row["gen_variant"]) or generation.name,
+            "source_mode": "none" if row["is_control"] else (mode or "none"),
+            "artifact_profile": row["artifact_profile"]
+            if generation.artifact_profile == FROM_ROW
+            else generation.artifact_profile,
+        }
 
 
 def _cutouts_of(part: Location, rows: Sequence[Mapping[str, Any]]) -> dict[str, HostCutout]:
@@ -212,13 +246,14 @@ def _stamp_columns(
         "stamp_corner_x_pix": stamp.corner_xy_pix[0],
         "stamp_corner_y_pix": stamp.corner_xy_pix[1],
         "template_id": None if made is None else made.template_id,
+        "source_psf_fwhm_arcsec": None if made is None else made.psf_fwhm_arcsec,
         "magnification": stamp.magnification,
         "bad_pixel_frac": stamp.bad_pixel_frac,
         "stamp_npz": stamp.encode(layers),
     }
     for band, result in stamp.bands.items():
         columns |= _band_columns(band, result)
-    return columns
+    return columns if stamp.artifacts is None else columns | stamp.artifacts.columns()
 
 
 def _band_columns(b: str, result: BandResult) -> dict[str, object]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dhs_pipeline.banks import prepare_bank
+from dhs_pipeline.banks import prepare_banks
 from dhs_pipeline.compact import run_compaction
-from dhs_pipeline.config import CosmosSource, Generation, RunConfig
+from dhs_pipeline.config import Generation, RunConfig
 from dhs_pipeline.cutouts import run_cutouts
 from dhs_pipeline.injection import run_injection
 from dhs_pipeline.manifest.stage import check_parent, run_manifest
@@ -18,18 +18,19 @@ from dhs_pipeline.report import write_report
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import start_session
 from dhs_pipeline.simulate import load_simulation_settings, simulate_survey
-from dhs_pipeline.sources import check_bank
+from dhs_pipeline.sources import BANK_OPTIONS, Banks, check_banks, missing_banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Bricks, catalogue and bank; None for the simulated demo bricks, and for no bank."""
+    """Bricks, catalogue and banks; None for the simulated demo bricks, and for no bank."""
 
     data: Location | None
     parent: Location | None
     bank: Location | None
+    deep_bank: Location | None
 
 
 def run_all(
@@ -54,17 +55,17 @@ def run_all(
     chosen = _generations(config, generations, inputs)
     _check_inputs(inputs)
     run.start(config, force=force)
-    bank = prepare_bank(inputs.bank, run.where / "bank") if inputs.bank else None
+    banks = prepare_banks(inputs.bank, inputs.deep_bank, run)
     data, parent = _bricks(run, inputs)
     check_parent(parent, config)
     for generation in chosen:
-        check_bank(generation, bank)
+        check_banks(generation, banks, config.manifest.folds)
     spark = start_session("dhs run", master)
     common: dict[str, Any] = {"force": force, "progress": progress}
     spread: dict[str, Any] = {"partitions": partitions, **common}
     summaries = [run_manifest(spark, run, parent, config, **common), run_cutouts(spark, run, data, config, **spread)]
     for generation in chosen:
-        summaries.append(run_injection(spark, run, generation, bank, config, **spread))
+        summaries.append(run_injection(spark, run, generation, banks, config, **spread))
         summaries.append(run_compaction(spark, run, generation.name, config, **spread))
     report = write_report(run)
     print(summary_table(summaries))
@@ -74,18 +75,24 @@ def run_all(
 def _generations(config: RunConfig, names: Sequence[str] | None, inputs: RunInputs) -> list[Generation]:
     """The generations to render; StageError if one needs a bank and there is none."""
     chosen = list(config.generations) if names is None else [config.generation(name) for name in names]
-    needing = [g.name for g in chosen if isinstance(g.source, CosmosSource)]
-    if needing and inputs.bank is None:
-        raise StageError(
-            f"generation {', '.join(needing)} needs a source bank; give one with --bank (BANK=…), "
-            "or leave it out with --generations"
-        )
+    given = Banks(inputs.bank, inputs.deep_bank)
+    for mode, option in BANK_OPTIONS.items():
+        if needing := [g.name for g in chosen if mode in missing_banks(g, given)]:
+            raise StageError(
+                f"generation {', '.join(needing)} needs a {mode} source bank; give one with {option}, "
+                "or leave it out with --generations"
+            )
     return chosen
 
 
 def _check_inputs(inputs: RunInputs) -> None:
     """Missing inputs are told before the run directory is made."""
-    for what, location in (("DATA", inputs.data), ("PARENT", inputs.parent), ("BANK", inputs.bank)):
+    for what, location in (
+        ("DATA", inputs.data),
+        ("PARENT", inputs.parent),
+        ("BANK", inputs.bank),
+        ("DEEP_BANK", inputs.deep_bank),
+    ):
         if location is not None and not location.exists():
             raise StageError(f"{what}: {location} does not exist")
 

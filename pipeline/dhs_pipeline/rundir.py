@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from dhs_pipeline.config import RunConfig
 from dhs_pipeline.stage import StageError, first_difference
 from dhs_pipeline.storage import Location
@@ -77,12 +79,19 @@ class RunDir:
         Raises
         ------
         StageError
-            If this is not a run directory.
+            If this is not a run directory, or that of a version with another configuration.
         """
         if not self.record.exists():
             raise StageError(f"{self.where}: not a run directory (no run.json); start with stage 4a or `dhs run`")
         record: dict[str, Any] = self.record.read_json()
-        return RunConfig.model_validate(record["config"])
+        try:
+            return RunConfig.model_validate(record["config"])
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise StageError(
+                f"{self.record}: not a configuration of this version ({key}: {first['msg']}); start the run anew"
+            ) from error
 
     def generations(self) -> list[str]:
         """Generations that 4c has finished, by name."""

@@ -20,6 +20,8 @@ BANDS = ("g", "r", "z")
 
 SPLITS = ("train", "val", "test")
 
+SOURCE_MODES = ("cosmos", "deep", "hybrid")
+
 
 def _field(
     name: str,
@@ -48,6 +50,7 @@ def _schema(fields: Iterable[pa.Field], table: str) -> pa.Schema:
 
 
 _FLOATS = pa.list_(pa.field("element", pa.float32()))
+_FLOAT64S = pa.list_(pa.field("element", pa.float64()))
 _F64, _I64, _I32, _STR = pa.float64(), pa.int64(), pa.int32(), pa.string()
 
 _HOST_KEY = [
@@ -72,6 +75,7 @@ _HOST_PROPERTIES = [
 
 _REGION = [
     _field("region_id", _I64, "HEALPix pixel (NESTED, NSIDE in the stage's JSON) of the host"),
+    _field("region_fold", _I32, "fold of the region: regions of different folds share no source template"),
     _field("region_split", _STR, "split of the region", values=SPLITS),
 ]
 
@@ -107,12 +111,23 @@ _TASK = [
     _field("is_control", _I32, "1: no arc in any generation", nullable=False),
     _field("bandset", _STR, "bands of the stamp", nullable=False),
     _field("stamp_size_pix", _I32, "side of the stamp", "pix", nullable=False),
-    _field("lens_model", _STR, "mass model; null in controls", values=("SIE",)),
+    _field("lens_model", _STR, "mass model; null in controls", values=("SIE", "EPL")),
     _field("theta_e_arcsec", _F64, "circularised Einstein radius: pi theta_E^2 inside the critical curve", "arcsec"),
     _field("lens_e", _F64, "mass ellipticity (1-q)/(1+q)"),
     _field("lens_phi_rad", _F64, "mass position angle, from +column towards +row", "rad"),
     _field("shear", _F64, "external shear about the lens centre"),
     _field("shear_phi_rad", _F64, "shear position angle, period pi", "rad"),
+    _field("lens_gamma", _F64, "three-dimensional slope of the mass, rho ~ r^-gamma; 2 for SIE"),
+    _field("lens_a3_frac", _F64, "multipole m = 3 over theta_E: kappa = a_m/(2r) cos m(phi - phi_m); null: none"),
+    _field("lens_a3_phi_rad", _F64, "position angle of the multipole m = 3, period 2 pi/3", "rad"),
+    _field("lens_a4_frac", _F64, "multipole m = 4 over theta_E; null: none"),
+    _field("lens_a4_phi_rad", _F64, "position angle of the multipole m = 4, period pi/2", "rad"),
+    _field("subhalo_x_arcsec", _FLOAT64S, "subhalos, offset from the lens centre along +column", "arcsec"),
+    _field("subhalo_y_arcsec", _FLOAT64S, "subhalos, offset from the lens centre along +row", "arcsec"),
+    _field("subhalo_rs_arcsec", _FLOAT64S, "subhalos, NFW scale radius", "arcsec"),
+    _field("subhalo_alpha_rs_arcsec", _FLOAT64S, "subhalos, NFW deflection at the scale radius", "arcsec"),
+    _field("subhalo_trunc_arcsec", _FLOAT64S, "subhalos, truncation radius", "arcsec"),
+    _field("lens_sigma_v_km_s", _F64, "velocity dispersion that gave theta_E (population designs)", "km/s"),
     _field("z_s", _F64, "source redshift"),
     _field("src_x_arcsec", _F64, "source offset from the lens centre along +column (West)", "arcsec"),
     _field("src_y_arcsec", _F64, "source offset from the lens centre along +row (North)", "arcsec"),
@@ -134,7 +149,19 @@ _TASK = [
     ),
 ]
 
-MANIFEST = _schema(_TASK, "manifest")
+_MIXTURE = [
+    _field("gen_variant", _STR, "mixture that set the two columns below; used by mixture generations alone"),
+    _field("source_mode", _STR, "kind of source in a mixture generation", values=SOURCE_MODES),
+    _field("artifact_profile", _STR, "artifact profile in a mixture generation"),
+]
+
+TASK = pa.schema(_TASK)
+"""What is the same in every generation."""
+
+MIXTURE = pa.schema(_MIXTURE)
+"""What a mixture says of a task."""
+
+MANIFEST = _schema([*_TASK, *_MIXTURE], "manifest")
 
 CUTOUTS = _schema(
     [
@@ -157,10 +184,32 @@ CUTOUTS = _schema(
     "cutouts",
 )
 
+_ARTIFACTS = [
+    _field("artifact_jitter_x_pix", _F64, "shift of host and arc along +column; null under a profile of none", "pix"),
+    _field("artifact_jitter_y_pix", _F64, "shift of host and arc along +row", "pix"),
+    _field("artifact_bg_phi_rad", _F64, "direction in which the background rises, from +column towards +row", "rad"),
+    _field("artifact_n_cosmic_rays", _I32, "cosmic rays on the stamp"),
+    _field("artifact_cosmic_band", _STR, "band that a cosmic ray hit; it need not be one of the stamp's", values=BANDS),
+    _field("artifact_cosmic_kind", _STR, "kind of track"),
+    _field("artifact_cosmic_peak_nmgy", _F64, "brightness of the track's ridge", "nanomaggy/pix"),
+    _field("artifact_cosmic_length_pix", _F64, "length of the track", "pix"),
+    _field("artifact_cosmic_x_pix", _F64, "middle of the track, stamp column from 0", "pix"),
+    _field("artifact_cosmic_y_pix", _F64, "middle of the track, stamp row from 0", "pix"),
+    _field("artifact_sat_band", _STR, "band in which a star saturates; need not be one of the stamp's", values=BANDS),
+    _field("artifact_sat_level_nmgy", _F64, "brightness of a saturated pixel", "nanomaggy/pix"),
+    _field("artifact_sat_x_pix", _F64, "the star, stamp column from 0; may lie off the stamp", "pix"),
+    _field("artifact_sat_y_pix", _F64, "the star, stamp row from 0; may lie off the stamp", "pix"),
+    _field("artifact_sat_masked_pix", _I32, "pixels that the star took the weight of", "pix"),
+    *_per_band("artifact_psf_e1_{b}", _F64, "ellipticity of the arc's PSF along the columns"),
+    *_per_band("artifact_psf_e2_{b}", _F64, "ellipticity of the arc's PSF along the diagonal"),
+    *_per_band("artifact_sigma_{b}_nmgy", _F64, "MAD sigma of the host, the unit of amplitudes", "nanomaggy/pix"),
+    *_per_band("artifact_bg_amp_{b}_nmgy", _F64, "rise of the background from centre to edge", "nanomaggy/pix"),
+]
+
 _RESULT = [
-    _field("gen_variant", _STR, "generation that rendered the row", nullable=False),
-    _field("source_mode", _STR, "kind of source; none without an arc", values=("hybrid", "cosmos", "none")),
-    _field("artifact_profile", _STR, "artifact profile", values=("none",)),
+    _field("gen_variant", _STR, "generation, or mixture, that rendered the row", nullable=False),
+    _field("source_mode", _STR, "kind of source; none without an arc", values=(*SOURCE_MODES, "none")),
+    _field("artifact_profile", _STR, "artifact profile (conf/artifacts)"),
     _field("arc_injected", _I32, "1: an arc of non-zero flux was added", nullable=False),
     _field("cutout_ok", _I32, "1: the stamp is there (status OK)", nullable=False),
     _field("status", _STR, "how the row ended", nullable=False, values=Status),
@@ -170,7 +219,8 @@ _RESULT = [
     _field("stamp_corner_x_pix", _I32, "brick column (from 0) of the stamp's first column", "pix"),
     _field("stamp_corner_y_pix", _I32, "brick row (from 0) of the stamp's first row", "pix"),
     _field("template_id", _STR, "template of the bank"),
-    _field("magnification", _F64, "lensed over unlensed flux, before the PSF, on the padded grid"),
+    _field("source_psf_fwhm_arcsec", _F64, "FWHM of the blur left in the template, at its size here", "arcsec"),
+    _field("magnification", _F64, "lensed over unlensed flux before the PSF, on the padded grid; mean of the bands"),
     _field("bad_pixel_frac", _F64, "fraction of stamp pixels with a bad MASKBIT or no invvar in any band"),
     *_per_band("psfsize_used_{b}_arcsec", _F64, "noise-equivalent psfsize of the kernel that was drawn", "arcsec"),
     *_per_band("psf_fwhm_used_{b}_arcsec", _F64, "FWHM of the Moffat before the pixel", "arcsec"),
@@ -182,6 +232,7 @@ _RESULT = [
     *_per_band("arc_snr_{b}", _F64, "matched-filter S/N of the arc over good pixels"),
     *_per_band("arc_peak_snr_{b}", _F64, "largest S/N of the arc in one good pixel"),
     *_per_band("g_eff_{b}", _F64, "electrons per nanomaggy of the coadd at the host", "e-/nanomaggy"),
+    *_ARTIFACTS,
 ]
 
 STAMPS = _schema(
@@ -210,6 +261,10 @@ COMPACTED = _schema(
 """Stamps after 4p5, below folders ``region_split=<split>``."""
 
 METRICS = _schema([*_TASK, *_RESULT], "metrics")
+
+
+RESULT = pa.schema(_RESULT)
+"""What 4c adds to a row, beside the stamp."""
 
 
 def table_from_rows(rows: Sequence[dict[str, object]], schema: pa.Schema) -> pa.Table:

@@ -20,17 +20,18 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from dhs_gen.inject import Stamp, stamp_window
+from dhs_gen.inject import Stamp
 from dhs_gen.metrics import good_pixels
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout
-from dhs_pipeline.config import CosmosSource, Generation, RunConfig
+from dhs_pipeline.config import Generation, RunConfig
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.injection import Renderer, Shard, read_shard
 from dhs_pipeline.report.pictures import colour_image
 from dhs_pipeline.report.plots import figure_png
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, STAMPS
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError, require_finished
 from dhs_pipeline.storage import Location
 
@@ -49,6 +50,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "bandset",
         "stamp_size_pix",
         "region_id",
+        "region_fold",
         "region_split",
         "proposal_density",
     ),
@@ -68,7 +70,25 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "psfsize_{b}_arcsec",
         "psfdepth_{b}_mag",
     ),
-    "lens": ("lens_model", "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad"),
+    "lens": (
+        "lens_model",
+        "theta_e_arcsec",
+        "lens_e",
+        "lens_phi_rad",
+        "shear",
+        "shear_phi_rad",
+        "lens_gamma",
+        "lens_a3_frac",
+        "lens_a3_phi_rad",
+        "lens_a4_frac",
+        "lens_a4_phi_rad",
+        "lens_sigma_v_km_s",
+        "subhalo_x_arcsec",
+        "subhalo_y_arcsec",
+        "subhalo_rs_arcsec",
+        "subhalo_alpha_rs_arcsec",
+        "subhalo_trunc_arcsec",
+    ),
     "source": (
         "z_s",
         "src_x_arcsec",
@@ -88,6 +108,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "gen_variant",
         "source_mode",
         "template_id",
+        "source_psf_fwhm_arcsec",
         "artifact_profile",
         "arc_injected",
         "cutout_ok",
@@ -107,6 +128,27 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "arc_snr_{b}",
         "arc_peak_snr_{b}",
         "g_eff_{b}",
+    ),
+    "artifacts": (
+        "artifact_jitter_x_pix",
+        "artifact_jitter_y_pix",
+        "artifact_bg_phi_rad",
+        "artifact_n_cosmic_rays",
+        "artifact_cosmic_band",
+        "artifact_cosmic_kind",
+        "artifact_cosmic_peak_nmgy",
+        "artifact_cosmic_length_pix",
+        "artifact_cosmic_x_pix",
+        "artifact_cosmic_y_pix",
+        "artifact_sat_band",
+        "artifact_sat_level_nmgy",
+        "artifact_sat_x_pix",
+        "artifact_sat_y_pix",
+        "artifact_sat_masked_pix",
+        "artifact_psf_e1_{b}",
+        "artifact_psf_e2_{b}",
+        "artifact_sigma_{b}_nmgy",
+        "artifact_bg_amp_{b}_nmgy",
     ),
     "outcome": ("status", "message"),
 }
@@ -136,7 +178,7 @@ def show_task(
     task_id: str,
     *,
     generation: str | None,
-    bank: Location | None,
+    banks: Banks,
     png: Path | None,
 ) -> None:
     """Render one task again, print its truth and write a picture of it.
@@ -149,8 +191,8 @@ def show_task(
         A task id, or the first characters of one (at least six).
     generation
         Default: the first finished one with arcs, or the first finished one.
-    bank
-        Default: the bank that 4c used, where it used one.
+    banks
+        Default: the banks that 4c used, where it used any.
     png
         Default: ``OUT/report/<task id>.png``.
 
@@ -163,7 +205,9 @@ def show_task(
     plan = _stored_plan(run, name)
     settings = _stored_config(config, plan)
     found = _find_task(run.manifest, task_id)
-    renderer = Renderer(Generation.model_validate(plan["config"]["generation"]), bank or _stored_bank(plan), settings)
+    stored = _stored_banks(plan)
+    opened = Banks(cosmos=banks.cosmos or stored.cosmos, deep=banks.deep or stored.deep)
+    renderer = Renderer(Generation.model_validate(plan["config"]["generation"]), opened, settings)
     task = read_shard(found.shard).slice(found.row, 1)
     cutout_part = run.cutouts / found.shard.part
     rendered = renderer.render(task, cutout_part).to_pylist()[0]
@@ -203,13 +247,16 @@ def _stored_plan(run: RunDir, generation: str) -> dict[str, Any]:
 
 def _stored_config(config: RunConfig, plan: Mapping[str, Any]) -> RunConfig:
     """The run's configuration with the sections that decided the bytes of the stored stamps."""
-    sections = {key: value for key, value in plan["config"].items() if key != "generation"}
-    return RunConfig.model_validate(config.model_dump(mode="json") | sections)
+    stored = plan["config"]
+    tree = config.model_dump(mode="json")
+    tree |= {key: stored[key] for key in ("survey", "rendering", "stamp", "artifacts")}
+    tree["manifest"]["folds"] = stored["folds"]
+    return RunConfig.model_validate(tree)
 
 
-def _stored_bank(plan: Mapping[str, Any]) -> Location | None:
-    generation = Generation.model_validate(plan["config"]["generation"])
-    return Location.of(plan["inputs"]["bank"]) if isinstance(generation.source, CosmosSource) else None
+def _stored_banks(plan: Mapping[str, Any]) -> Banks:
+    where = {mode: plan["inputs"].get(f"{mode}_bank") for mode in ("cosmos", "deep")}
+    return Banks(**{mode: Location.of(path) for mode, path in where.items() if path})
 
 
 def _changes(run: RunDir, plan: Mapping[str, Any]) -> list[str]:
@@ -299,6 +346,8 @@ def _unit(field: pa.Field) -> str:
 def _text(value: object) -> str:
     if value is None:
         return "—"
+    if isinstance(value, list):
+        return f"{len(value)} values"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
@@ -335,10 +384,16 @@ class _Frame:
         return ax.imshow(image, origin="lower", extent=self.extent, interpolation="nearest", **style)
 
 
+def _window(stamp: Stamp, cutout: HostCutout, size_pix: int) -> tuple[slice, slice]:
+    """Rows and columns of the stamp on its cutout, whole pixels of a jitter included."""
+    col, row = (s - c for s, c in zip(stamp.corner_xy_pix, cutout.corner_xy_pix, strict=True))
+    return slice(row, row + size_pix), slice(col, col + size_pix)
+
+
 def _picture(row: Mapping[str, Any], cutout: HostCutout, stamp: Stamp, config: RunConfig) -> bytes:
     """Bands × (host, arc, stamp, S/N of the arc), and colours with the geometry."""
     bands = list(row["bandset"])
-    window, _ = stamp_window(cutout, row["stamp_size_pix"])
+    window = _window(stamp, cutout, row["stamp_size_pix"])
     frame = _Frame.about(stamp, row["stamp_size_pix"], config.survey.pixscale_arcsec)
     rows = max(len(bands), 3)
     height_inch = 3.2 * rows + 1.1

@@ -15,9 +15,10 @@ from dhs_pipeline.bricks import cutout_table
 from dhs_pipeline.compact import run_compaction
 from dhs_pipeline.config import RunConfig, load_run_config
 from dhs_pipeline.injection import run_injection
-from dhs_pipeline.manifest.tasks import DENSITY_AXES, expand
+from dhs_pipeline.manifest.tasks import density_axes, expand
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, HOSTS, REJECTS, table_from_rows
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import UnitWriter, open_stage
 from dhs_pipeline.storage import Location
 
@@ -28,6 +29,7 @@ SETTINGS = (
     "rendering.max_supersampling=5",
 )
 HOSTS_PER_PART = 2
+NO_BANKS = Banks()
 NASTY = "<script>alert('4b')</script> & \"more\""
 """A message that must not become part of the page."""
 
@@ -40,6 +42,7 @@ def make_run(
     hosts: Mapping[str, Message],
     generations: Sequence[str] = ("gen7", "control"),
     settings: Sequence[str] = SETTINGS,
+    banks: Banks = NO_BANKS,
 ) -> tuple[RunDir, RunConfig]:
     """4a to 4p5 over drawn hosts.
 
@@ -58,7 +61,7 @@ def make_run(
     spark: Any = InProcessSpark()
     common: dict[str, Any] = {"partitions": None, "force": False, "progress": False}
     for name in generations:
-        run_injection(spark, run, config.generation(name), None, config, **common)
+        run_injection(spark, run, config.generation(name), banks, config, **common)
         run_compaction(spark, run, name, config, **common)
     return run, config
 
@@ -108,7 +111,7 @@ def _make_4a(run: RunDir, config: RunConfig, host_ids: Sequence[str]) -> None:
             "hosts": len(host_ids),
             "rejects_by_reason": dict(Counter(str(r["reason"]) for r in rejects)),
             "bricks": 1,
-            "proposal_density_axes": DENSITY_AXES,
+            "proposal_density_axes": density_axes(config),
             "reject_files": ["rejects/part-00000.parquet"],
         },
     )
@@ -126,6 +129,7 @@ def _host(host_id: str, number: int) -> dict[str, object]:
         "z_l_source": "phot",
         "ebv_mag": 0.01,
         "region_id": 1000 + number,
+        "region_fold": number % 4,
         "region_split": "train",
     }
     for b, mag in zip(BANDS, (21.4, 19.8, 18.9), strict=True):

@@ -37,7 +37,12 @@ def test_unknown_configuration_key(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_missing_bank(capsys: pytest.CaptureFixture[str], tmp_path: Path, inputs: list[str]) -> None:
     out = ["--out", str(tmp_path / "o")]
-    assert "needs a source bank" in fails(capsys, "run", *out, *inputs, "--generations", "gen5")
+    assert "gen5 needs a cosmos source bank; give one with --bank" in fails(
+        capsys, "run", *out, *inputs, "--generations", "gen5"
+    )
+    assert "gen6 needs a deep source bank; give one with --deep-bank" in fails(
+        capsys, "run", *out, *inputs, "--generations", "gen7,gen6"
+    )
     assert "does not exist" in fails(capsys, "run", *out, *inputs, "--bank", str(tmp_path / "no"))
     assert not (tmp_path / "o").exists()
 

@@ -12,11 +12,15 @@ from dhs_pipeline.config import (
     ArtifactProfile,
     Compact,
     ConfigError,
+    Cosmology,
     Generation,
     HostCuts,
+    Mass,
+    Mixture,
     ParentColumns,
     Priors,
     Rendering,
+    Subhalos,
     Survey,
     conf_root,
     config_hash,
@@ -33,6 +37,10 @@ SECTIONS = {
     "generations": Generation,
     "compact": Compact,
     "artifacts": ArtifactProfile,
+    "cosmology": Cosmology,
+    "mass": Mass,
+    "mixtures": Mixture,
+    "subhalos": Subhalos,
 }
 
 
@@ -44,7 +52,7 @@ def test_every_shipped_section_is_valid(folder: str) -> None:
         assert load_section(SECTIONS[folder], folder, file.stem).name == file.stem
 
 
-@pytest.mark.parametrize("design", ["small", "medium", "full", "sota", "halton"])
+@pytest.mark.parametrize("design", ["small", "medium", "full", "sota", "halton", "population", "population_vdf"])
 def test_every_shipped_design_is_valid(design: str) -> None:
     assert load_run_config("demo", [f"design={design}"]).design.name == design
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dhs_gen.task import SourceParams, Task
 from dhs_pipeline.config import Generation, HybridSource, load_section
-from dhs_pipeline.sources import source_maker
+from dhs_pipeline.sources import Banks, source_maker
 
 GOOD: dict[str, Any] = {
     "mode": "hybrid",
@@ -39,8 +39,8 @@ def test_a_wrong_source_is_refused(changes: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize(("name", "channels"), [("gen7", 2), ("gen7a", 1), ("gen7b", 1), ("gen7c", 2)])
 def test_template_has_a_channel_per_band_of_the_task(name: str, channels: int) -> None:
-    make = source_maker(load_section(Generation, "generations", name), None)
+    make = source_maker(load_section(Generation, "generations", name), Banks(), 10)
     source = SourceParams(0, 0, 22, 0, 0, 0.2, 1.0, 0.25, 0.9, True, 0.5)
-    made = make(Task("task", "gz", 64, {"g": 1.0, "z": 1.0}, None, source))
+    made = make(Task("task", "gz", 64, {"g": 1.0, "z": 1.0}, None, source), None)
     assert made is not None
     assert made.template.pixels.shape[0] == channels

@@ -11,10 +11,12 @@ import pyarrow.dataset as ds
 import pytest
 
 from dhs_gen.status import RejectReason, Status
-from dhs_pipeline.banks import prepare_bank
+from dhs_pipeline.banks import prepare_cosmos_bank
 from dhs_pipeline.config import load_run_config
 from dhs_pipeline.digest import digest_table
 from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.schemas import TASK
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.storage import Location
 from tests_support import run_stages
 
@@ -36,7 +38,7 @@ BAD_ROWS = {
 @pytest.fixture(scope="module")
 def runs(spark: Any, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDir]:
     root = tmp_path_factory.mktemp("real")
-    bank = prepare_bank(Location.of(real_data / "cosmos80"), Location.of(root / "bank"))
+    bank = prepare_cosmos_bank(Location.of(real_data / "cosmos80"), Location.of(root / "bank"))
     layout = real_data / "dr10_layout"
     return {
         name: run_stages(
@@ -46,7 +48,7 @@ def runs(spark: Any, real_data: Path, tmp_path_factory: pytest.TempPathFactory) 
             Location.of(layout / f"{parent}_parent_0591m305.parquet"),
             CONFIG,
             generations=("gen5", "gen7"),
-            bank=bank,
+            banks=Banks(cosmos=bank),
         )
         for name, parent in (("clean", "lrg"), ("dirty", "dirty"))
     }
@@ -94,9 +96,8 @@ def test_generations_share_everything_but_the_shape_of_the_source(runs: dict[str
         {r["task_id"]: r for r in table(runs["clean"].phase4c(g) / "metrics").to_pylist()} for g in ("gen5", "gen7")
     )
     assert one.keys() == two.keys()
-    manifest = table(runs["clean"].manifest).column_names
     for task_id, row in one.items():
-        assert all(row[c] == two[task_id][c] for c in manifest)
+        assert all(row[c] == two[task_id][c] for c in TASK.names)
         assert row["unlensed_flux_r_nmgy"] == two[task_id]["unlensed_flux_r_nmgy"]
 
 
@@ -124,4 +125,4 @@ def test_templates_come_from_the_bank(runs: dict[str, RunDir]) -> None:
     metrics = table(runs["clean"].phase4c("gen5") / "metrics")
     injected = metrics.filter(pc.equal(metrics.column("arc_injected"), 1))
     assert injected.column("template_id").null_count == 0
-    assert pc.count_distinct(injected.column("template_id")).as_py() > 10
+    assert pc.count_distinct(injected.column("template_id")).as_py() > 5

@@ -17,6 +17,7 @@ from dhs_pipeline.config import RunConfig, load_run_config
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, STAMPS
 from dhs_pipeline.show import show_task
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
 
@@ -48,7 +49,7 @@ def some_task(run: RunDir, *, host_id: str = "a", is_control: int = 0) -> str:
 
 
 def call(made: Made, task_id: str, generation: str | None = None, png: Path | None = None) -> None:
-    show_task(*made, task_id, generation=generation, bank=None, png=png)
+    show_task(*made, task_id, generation=generation, banks=Banks(), png=png)
 
 
 def test_truth_and_picture(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

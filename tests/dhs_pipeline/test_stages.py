@@ -22,6 +22,7 @@ from dhs_pipeline.manifest.stage import run_manifest
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STAMPS
 from dhs_pipeline.simulate import SimulatedSurvey
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
 from tests_support import REPO, SMALL, run_stages
@@ -143,7 +144,7 @@ def test_half_of_the_output_deleted_comes_back_the_same(copied_run: RunDir, spar
         file.delete()
     config = copied_run.config()
     summary = run_injection(
-        spark, copied_run, config.generation("gen7"), None, config, partitions=None, force=False, progress=False
+        spark, copied_run, config.generation("gen7"), Banks(), config, partitions=None, force=False, progress=False
     )
     assert digest_path(stamps) == before
     assert summary["digests"]["stamps"] == str(before)
@@ -155,9 +156,9 @@ def test_a_finished_stage_does_nothing(copied_run: RunDir, spark: Any) -> None:
     config = copied_run.config()
     generation = config.generation("gen7")
     common: dict[str, Any] = {"partitions": None, "progress": False}
-    run_injection(spark, copied_run, generation, None, config, force=False, **common)
+    run_injection(spark, copied_run, generation, Banks(), config, force=False, **common)
     assert Path(file.uri).stat().st_mtime_ns == written
-    run_injection(spark, copied_run, generation, None, config, force=True, **common)
+    run_injection(spark, copied_run, generation, Banks(), config, force=True, **common)
     assert Path(file.uri).stat().st_mtime_ns != written
 
 
@@ -165,7 +166,7 @@ def test_another_configuration_does_not_mix_with_what_is_there(copied_run: RunDi
     config = load_run_config("demo", [*SMALL, "survey.psf_kernel_size_pix=33"])
     with pytest.raises(StageError, match="psf_kernel_size_pix"):
         run_injection(
-            spark, copied_run, config.generation("gen7"), None, config, partitions=None, force=False, progress=False
+            spark, copied_run, config.generation("gen7"), Banks(), config, partitions=None, force=False, progress=False
         )
 
 
@@ -175,7 +176,7 @@ def test_another_code_version_does_not_mix_with_what_is_there(copied_run: RunDir
     config = copied_run.config()
     with pytest.raises(StageError, match=r"code_version: '0\.0\.1' before"):
         run_injection(
-            spark, copied_run, config.generation("gen7"), None, config, partitions=None, force=False, progress=False
+            spark, copied_run, config.generation("gen7"), Banks(), config, partitions=None, force=False, progress=False
         )
 
 
@@ -186,7 +187,7 @@ def test_an_unfinished_stage_is_asked_for(tmp_path: Path, spark: Any, small_conf
             spark,
             run,
             small_config.generation("gen7"),
-            None,
+            Banks(),
             small_config,
             partitions=None,
             force=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dhs_gen.deep_sources.builder import build_deep_source_bank
 from dhs_gen.deep_sources.importer import import_deep_bank
 from dhs_gen.deep_sources.npz import load_bank, load_fine_images
-from dhs_gen.deep_sources.sampler import choose_index, deep_source
+from dhs_gen.deep_sources.sampler import choose_index
 from dhs_gen.deep_sources.settings import DeepSettings
 from dhs_gen.source_banks.bank import BankError
 from dhs_gen.source_banks.rejects import BankSummary, TemplateReject
@@ -17,7 +17,6 @@ __all__ = [
     "TemplateReject",
     "build_deep_source_bank",
     "choose_index",
-    "deep_source",
     "import_deep_bank",
     "load_bank",
     "load_fine_images",

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from dhs_gen.deep_sources.npz import META_LISTS, load_bank
-from dhs_gen.deep_sources.sampler import choose_index, deep_source
+from dhs_gen.deep_sources.sampler import choose_index
 
-__all__ = ["choose_index", "deep_source", "load_bank"]
+__all__ = ["choose_index", "load_bank"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

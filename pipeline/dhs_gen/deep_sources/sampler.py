@@ -1,14 +1,13 @@
-"""Gen6: the template that a task asks for."""
+"""Gen6: which template of a NPZ bank a task gets in a notebook.
+
+4c chooses by fold instead (:mod:`dhs_gen.source_banks.folds`), so that no template is on both sides of a split.
+"""
 
 from __future__ import annotations
 
-from dhs_gen.lensing.templates import SourceTemplate
-from dhs_gen.source_banks.bank import SourceBank
-from dhs_gen.source_banks.sampler import bank_source
 from dhs_gen.streams import blake2b_u64
-from dhs_gen.task import SourceParams
 
-__all__ = ["choose_index", "deep_source"]
+__all__ = ["choose_index"]
 
 
 def choose_index(task_id: str, n: int, salt: str = "") -> int:
@@ -27,9 +26,3 @@ def choose_index(task_id: str, n: int, salt: str = "") -> int:
     if isinstance(n, bool) or int(n) != n or n < 1:
         raise ValueError(f"n must be a positive whole number of templates, got {n!r}")
     return blake2b_u64(task_id, salt=salt) % int(n)
-
-
-def deep_source(source: SourceParams, bank: SourceBank) -> tuple[SourceTemplate, str]:
-    """The bank's template, scaled to the task's half-light radius, and its name; see :func:`bank_source`."""
-    made = bank_source(source, bank)
-    return made.template, made.template_id

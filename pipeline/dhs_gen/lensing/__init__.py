@@ -1,1 +1,3 @@
 """Mass models, ray shooting and the renderer."""
+
+__all__: list[str] = []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs_gen.lensing.templates import SourceTemplate
-from dhs_gen.source_banks.bank import SourceBank, choose_template
+from dhs_gen.source_banks.bank import SourceBank
 from dhs_gen.task import SourceParams
 
 __all__ = ["BankSource", "bank_source", "trim"]
@@ -26,13 +26,12 @@ class BankSource(NamedTuple):
     psf_fwhm_arcsec: float
 
 
-def bank_source(source: SourceParams, bank: SourceBank) -> BankSource:
-    """The bank's template at ``template_u``, scaled to the task's half-light radius.
+def bank_source(source: SourceParams, bank: SourceBank, index: int) -> BankSource:
+    """A template of the bank (:func:`dhs_gen.source_banks.folds.template_of`), scaled to the task's half-light radius.
 
     Scaling the template's pixel, rather than its flux, keeps the generations comparable: the same task has the same
     source size in all of them. The PSF in the template scales with it, by reff_arcsec / hlr_arcsec.
     """
-    index = choose_template(source.template_u, len(bank))
     pixels = trim(np.asarray(bank.images[index], dtype=np.float64))
     scale = source.reff_arcsec / float(bank.hlr_arcsec[index])
     pixscale_arcsec = bank.pixscale_arcsec * scale

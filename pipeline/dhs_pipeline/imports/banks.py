@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dhs_pipeline.banks import describe, prepare_bank
+from dhs_pipeline.banks import describe, prepare_cosmos_bank, prepare_deep_bank
 from dhs_pipeline.imports.report import REPORT_FILE
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
@@ -20,17 +20,32 @@ _HDF5_COLUMNS: dict[str, dict[str, Any]] = {
     "@galaxy_kind": {"outcome": "taken", "to": ["hdf5_attributes"]},
 }
 
+_NPZ_ENTRIES: dict[str, dict[str, Any]] = {
+    "images": {"outcome": "converted", "to": ["images.npy"], "how": "to 0.1 arcsec or finer, unit sum, centred"},
+    "meta.file": {"outcome": "taken", "to": ["template_id"]},
+    "meta.filter": {"outcome": "taken", "to": ["filter"]},
+    "meta.sum_flux": {"outcome": "taken", "to": ["sum_flux"]},
+    "meta.pixscale_arcsec": {"outcome": "not taken", "how": "of the cutout before it was resampled"},
+    "meta.target_pixscale_arcsec": {"outcome": "converted", "to": ["pixscale_arcsec"], "how": "of the finer template"},
+    "meta.stamp_size": {"outcome": "not taken", "how": "the array says it"},
+}
+
 
 def import_cosmos_bank(source: Location, out: Location) -> dict[str, Any]:
     """An HDF5 bank, every template judged anew (see dhs_gen.cosmos_sources.hdf5); returns the report."""
     if not source.exists():
         raise StageError(f"SOURCE: {source} does not exist")
-    return _report("cosmos-bank", "HDF5 source bank", source, prepare_bank(source, out), _HDF5_COLUMNS)
+    return _report("cosmos-bank", "HDF5 source bank", source, prepare_cosmos_bank(source, out), _HDF5_COLUMNS)
 
 
 def import_deep_bank(source: Location, out: Location) -> dict[str, Any]:
-    """A deep NPZ bank; the one place that calls its reader. Returns the report."""
-    raise StageError(f"{source}: deep NPZ banks cannot be imported yet; {out} was not made")
+    """A deep NPZ bank, every template judged anew (see dhs_gen.deep_sources.importer); returns the report.
+
+    The earlier layout does not say its seeing: ``npz.psf_fwhm_arcsec`` of conf/banks/deep.yaml has to.
+    """
+    if not source.exists():
+        raise StageError(f"SOURCE: {source} does not exist")
+    return _report("deep-bank", "deep NPZ source bank", source, prepare_deep_bank(source, out), _NPZ_ENTRIES)
 
 
 def _report(kind: str, layout: str, source: Location, bank: Location, columns: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dhs_pipeline.config import Model
+from dhs_pipeline.config.base import Model
 from dhs_pipeline.imports.draws import DRAWN
 
 Scalar = float | int | str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,16 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dhs_gen.status import RejectReason
-from dhs_pipeline.config import RunConfig
+from dhs_gen.uber.mixer import MixerConfig, assign_modes_many
+from dhs_pipeline.config import Mixture, RunConfig
 from dhs_pipeline.imports.config import ManifestImport
 from dhs_pipeline.imports.layouts import MANIFEST_44
-from dhs_pipeline.imports.mapping import Batch, Plan, converted, make_plan, taken
+from dhs_pipeline.imports.mapping import Batch, Plan, Rule, converted, make_plan, taken
 from dhs_pipeline.imports.report import REPORT_FILE, Tally, column_report, write_report
 from dhs_pipeline.imports.source import Source, check_layout, check_unique, open_source, read_batches, source_schema
 from dhs_pipeline.imports.spill import count_bricks, sorted_by_brick
 from dhs_pipeline.imports.tasks import TASK_REASONS, check_zero_point, task_rules
+from dhs_pipeline.manifest.hosts import fold_of_region
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.schemas import HOSTS, MANIFEST, REJECTS
+from dhs_pipeline.schemas import HOSTS, MANIFEST, MIXTURE, REJECTS
 from dhs_pipeline.stage import Receipt, StageError, StageRun, UnitWriter, is_finished, open_stage
 from dhs_pipeline.storage import Location, write_parquet
 
@@ -104,6 +106,13 @@ def plan_manifest(source: pa.Schema, config: RunConfig, settings: ManifestImport
             "rmag + src_dmag",
             lambda batch: pa.array(batch.floats("rmag") + batch.floats("src_dmag")),
         ),
+        converted(
+            "region_fold",
+            ("region_id",),
+            f"a hash of the region, as in stage 4a: {config.manifest.folds} folds",
+            lambda batch: _folds(batch, config.manifest.folds),
+        ),
+        *_mixture_rules(source, config.mixture),
     ]
     return make_plan(
         MANIFEST,
@@ -114,6 +123,41 @@ def plan_manifest(source: pa.Schema, config: RunConfig, settings: ManifestImport
         draw_keyed=settings.draw_keyed,
         rules_file=rules_file,
     )
+
+
+def _folds(batch: Batch, folds: int) -> pa.Array:
+    regions = batch.column("region_id").to_pylist()
+    return pa.array([None if r is None else fold_of_region(r, folds) for r in regions], pa.int32())
+
+
+def _mixture_rules(source: pa.Schema, mixture: Mixture) -> list[Rule]:
+    """The columns that a mixer wrote, or the run's own mixture of the tasks' names."""
+    if all(name in source.names for name in MIXTURE.names):
+        return [taken(name) for name in MIXTURE.names]
+    mixer = mixture.mixer()
+
+    def assigned(name: str) -> Callable[[Batch], pa.Array]:
+        return lambda batch: _assign(batch, mixer, name)
+
+    return [
+        *(
+            converted(name, ("task_id",), f"drawn by the mixture {mixture.name}", assigned(name))
+            for name in ("source_mode", "artifact_profile")
+        ),
+        converted(
+            "gen_variant",
+            ("task_id",),
+            f"name of the mixture {mixture.name}",
+            lambda batch: pa.array([mixture.gen_variant] * batch.rows, pa.string()),
+        ),
+    ]
+
+
+def _assign(batch: Batch, mixer: MixerConfig, name: str) -> pa.Array:
+    """A row without a name is rejected later, and gets nothing here."""
+    ids = batch.column("task_id").to_pylist()
+    modes = iter(assign_modes_many([i for i in ids if i], mixer)[name])
+    return pa.array([next(modes) if i else None for i in ids], pa.string())
 
 
 def _check_rows(source: Source, settings: ManifestImport) -> Counter[str]:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from dhs_gen.streams import stream, unit_interval
-from dhs_pipeline.config import GridDesign, HaltonDesign
+from dhs_pipeline.config import GridDesign, HaltonDesign, PopulationDesign
 from dhs_pipeline.manifest.draws import draw_axis
+
+AnyDesign = GridDesign | HaltonDesign | PopulationDesign
 
 GRID_AXES = ("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear")
 _GOLDEN = 0.6180339887498949
@@ -31,15 +33,20 @@ class DesignPoints:
     density: NDArray[np.float64]
 
 
-def design_points(design: GridDesign | HaltonDesign, host_id: str, tasks_per_host: int | None) -> DesignPoints:
-    """The points of a host, ``tasks_per_host`` of them (None: all the design has for one host)."""
+def design_points(design: AnyDesign, host_id: str, tasks_per_host: int | None) -> DesignPoints:
+    """The points of a host, ``tasks_per_host`` of them (None: all the design has for one host).
+
+    A population's points have names and no values: these are drawn for each task, given its redshifts.
+    """
     count = points_per_host(design, tasks_per_host)
+    if isinstance(design, PopulationDesign):
+        return DesignPoints(tuple(f"{design.name}_{i:06d}" for i in range(count)), {}, np.ones(count))
     if isinstance(design, GridDesign):
         return _grid_points(design, host_id, count)
     return _halton_points(design, host_id, count)
 
 
-def points_per_host(design: GridDesign | HaltonDesign, tasks_per_host: int | None) -> int:
+def points_per_host(design: AnyDesign, tasks_per_host: int | None) -> int:
     """How many points a host receives; a grid has no more than its configurations."""
     if isinstance(design, GridDesign):
         total = len(_grid(design)[0])

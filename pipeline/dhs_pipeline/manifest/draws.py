@@ -6,16 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from dhs_pipeline.config import Axis, Normal, Smail, Uniform
+from dhs_gen.lensing import populations
+from dhs_pipeline.config import Axis, Distribution, Lognormal, Rayleigh, Smail, Uniform
 
 Array = NDArray[np.float64]
 
 
-def draw(distribution: Uniform | Normal, u: Array) -> tuple[Array, Array]:
+def draw(distribution: Distribution, u: Array) -> tuple[Array, Array]:
     """Values at the quantiles ``u`` and the density there, in 1/unit."""
     if isinstance(distribution, Uniform):
         width = distribution.high - distribution.low
         return distribution.low + width * u, np.full_like(u, 1.0 / width if width > 0 else 1.0)
+    if isinstance(distribution, Rayleigh):
+        rayleigh = populations.Rayleigh(distribution.sigma, distribution.high)
+        values = rayleigh.draw(u)
+        return values, rayleigh.density(values)
+    if isinstance(distribution, Lognormal):
+        lognormal = populations.Lognormal(distribution.scatter_dex, distribution.low, distribution.high)
+        values = lognormal.draw(u, distribution.median)
+        return values, lognormal.density(values, distribution.median)
     low, high = ((edge - distribution.mean) / distribution.sigma for edge in (distribution.low, distribution.high))
     frozen = stats.truncnorm(low, high, loc=distribution.mean, scale=distribution.sigma)
     values = frozen.ppf(u)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dhs_gen.status import RedshiftSource, RejectReason
 from dhs_gen.streams import unit_interval
 from dhs_gen.units import depth_ivar_to_mag, nmgy_to_mag
-from dhs_pipeline.config import HostCuts, ParentColumns, RunConfig, SplitFractions
+from dhs_pipeline.config import HostCuts, ParentColumns, PopulationDesign, RunConfig, SplitFractions
 from dhs_pipeline.manifest.parent import ColumnMap, float_column, text_column
 from dhs_pipeline.schemas import BANDS, HOSTS
 
@@ -37,19 +37,31 @@ def normalise(table: pa.Table, columns: ColumnMap, config: RunConfig) -> pa.Tabl
     values = _quantities(table, columns, config)
     reasons = _Reasons(table.num_rows)
     _apply_cuts(values, columns, config.hosts, reasons)
+    if isinstance(config.design, PopulationDesign) and config.design.needs_sigma_v:
+        sigma_v = values["sigma_v_km_s"]
+        reasons.add(~(sigma_v > 0), RejectReason.SIGMA_V_MISSING, "sigma_v_km_s", sigma_v)
     in_sky = np.isfinite(values["ra_deg"]) & (np.abs(values["dec_deg"]) <= 90)
     values["region_id"] = _regions(values["ra_deg"], values["dec_deg"], in_sky, settings.region_nside)
-    values["region_split"] = [
-        split_of_region(region, settings.split_fractions) if good else None
+    values["region_fold"] = [
+        fold_of_region(region, settings.folds) if good else None
         for region, good in zip(values["region_id"], in_sky, strict=True)
+    ]
+    values["region_split"] = [
+        None if fold is None else split_of_fold(fold, settings.folds, settings.split_fractions)
+        for fold in values["region_fold"]
     ]
     values["reason"], values["message"] = reasons.reason, reasons.message
     return pa.table([_to_array(values[f.name], f.type) for f in CANDIDATES], schema=CANDIDATES)
 
 
-def split_of_region(region_id: int, fractions: SplitFractions) -> str:
-    """Split of a region by a hash of its number: every row of a region falls on the same side."""
-    position = unit_interval(int(region_id), salt="region_split")
+def fold_of_region(region_id: int, folds: int) -> int:
+    """Fold of a region by a hash of its number. The regions of a fold share their source templates with no other."""
+    return int(unit_interval(int(region_id), salt="region_fold") * folds)
+
+
+def split_of_fold(fold: int, folds: int, fractions: SplitFractions) -> str:
+    """Split of a fold: the first folds train, then validation, then test, as near to the fractions as folds allow."""
+    position = (fold + 0.5) / folds
     edge = 0.0
     for split, fraction in fractions.as_dict().items():
         edge += fraction

@@ -13,7 +13,7 @@ from dhs_gen.status import RejectReason
 from dhs_pipeline.config import RunConfig
 from dhs_pipeline.manifest.hosts import CANDIDATES, normalise
 from dhs_pipeline.manifest.parent import ColumnMap, ParentChunk, map_columns, plan_parent, read_chunk
-from dhs_pipeline.manifest.tasks import DENSITY_AXES, expand, tasks_per_host
+from dhs_pipeline.manifest.tasks import density_axes, expand, tasks_per_host
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import HOSTS, REJECTS
 from dhs_pipeline.stage import (
@@ -48,7 +48,7 @@ def run_manifest(
         If the parent cannot be read, lacks a column, or no row of it is a host.
     """
     chunks, columns = check_parent(parent, config)
-    wanted = config.model_dump(mode="json", exclude={"rendering", "compact", "generations"})
+    wanted = config.model_dump(mode="json", exclude={"rendering", "compact", "generations", "artifacts"})
     inputs = {"parent": parent.uri, "parent_rows": str(sum(c.rows for c in chunks))}
     stage = open_stage("4a", run.phase4a, wanted, inputs, force=force)
     done = stage.finished_receipts()
@@ -73,7 +73,7 @@ def run_manifest(
             "hosts": sum(hosts.values()),
             "rejects_by_reason": dict(sorted(rejected.items())),
             "bricks": len(part_of_brick),
-            "proposal_density_axes": DENSITY_AXES,
+            "proposal_density_axes": density_axes(config),
             "reject_files": reject_files,
         },
     )

@@ -9,10 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dhs_gen.streams import stable_id, unit_interval
-from dhs_pipeline.config import RunConfig
-from dhs_pipeline.manifest.design import DesignPoints, design_points, points_per_host
+from dhs_gen.streams import stable_id, unit_interval, unit_intervals
+from dhs_gen.uber.mixer import assign_modes_many
+from dhs_pipeline.config import PopulationDesign, RunConfig
+from dhs_pipeline.manifest.design import design_points, points_per_host
 from dhs_pipeline.manifest.draws import draw, draw_source_redshift
+from dhs_pipeline.manifest.mass import MASS_DENSITY_AXES, draw_mass
+from dhs_pipeline.manifest.population import POPULATION_DENSITY_AXES, HostFacts, draw_population
 from dhs_pipeline.schemas import MANIFEST
 
 CONTROL = "CONTROL"
@@ -30,7 +33,7 @@ DENSITY_AXES = {
     "src_rz": "1/mag",
     "z_s": "1, given z_l",
 }
-"""What proposal_density is the product of; written to the stage's JSON."""
+"""What proposal_density is the product of, whatever the design and the mass model."""
 
 _PURPOSES = (
     "lens_e",
@@ -43,7 +46,6 @@ _PURPOSES = (
     "src_n_sersic",
     "src_gr",
     "src_rz",
-    "z_s",
     "template_u",
 )
 
@@ -69,6 +71,15 @@ def expand(hosts: pa.Table, config: RunConfig) -> pa.Table:
     return pa.concat_tables(tables) if tables else MANIFEST.empty_table()
 
 
+def density_axes(config: RunConfig) -> dict[str, str]:
+    """What proposal_density is the product of in this run; written to the stage's JSON."""
+    axes = dict(DENSITY_AXES)
+    if isinstance(config.design, PopulationDesign):
+        del axes["design point"]
+        axes |= POPULATION_DENSITY_AXES
+    return axes | {name: text for name, text in MASS_DENSITY_AXES.items() if getattr(config.mass, name) is not None}
+
+
 def tasks_per_host(config: RunConfig) -> int:
     """Mean number of tasks of a host, controls included."""
     settings = config.manifest
@@ -78,9 +89,8 @@ def tasks_per_host(config: RunConfig) -> int:
 
 def _expand_host(host: pa.Table, config: RunConfig) -> pa.Table:
     host_id = host.column("host_id")[0].as_py()
-    points = design_points(config.design, host_id, config.manifest.tasks_per_host)
-    positives = _positives(host, host_id, points, config)
-    n_controls = _number_of_controls(host_id, len(points.config_ids) * config.manifest.replicates, config)
+    positives = _positives(host, host_id, config)
+    n_controls = _number_of_controls(host_id, positives.num_rows, config)
     return pa.concat_tables([positives, _controls(host, host_id, n_controls, config)])
 
 
@@ -92,14 +102,36 @@ def _number_of_controls(host_id: str, n_positives: int, config: RunConfig) -> in
     return whole + int(unit_interval(host_id, config.experiment_id, salt="n_controls") < expected - whole)
 
 
-def _positives(host: pa.Table, host_id: str, points: DesignPoints, config: RunConfig) -> pa.Table:
+def _positives(host: pa.Table, host_id: str, config: RunConfig) -> pa.Table:
     replicates = config.manifest.replicates
+    points = design_points(config.design, host_id, config.manifest.tasks_per_host)
     config_ids = [c for c in points.config_ids for _ in range(replicates)]
     replicate = np.tile(np.arange(replicates), len(points.config_ids))
     task_ids = _task_ids(config, host_id, config_ids, replicate)
-    design = {axis: np.repeat(values, replicates) for axis, values in points.values.items()}
-    drawn = _draw(task_ids, design, np.repeat(points.density, replicates), host, config)
-    return _assemble(host, task_ids, config_ids, replicate, is_control=0, columns=design | drawn, config=config)
+    facts = HostFacts(*(host.column(name)[0].as_py() for name in ("host_id", "mag_r", "z_l", "sigma_v_km_s")))
+    z_s, p_z = _source_redshifts(task_ids, facts, config)
+    design: dict[str, Array] = {axis: np.repeat(values, replicates) for axis, values in points.values.items()}
+    density = np.repeat(points.density, replicates) * p_z
+    if isinstance(config.design, PopulationDesign):
+        design, p_population = draw_population(config.design, task_ids, facts, z_s, config.cosmology.kernel())
+        density = density * p_population
+    drawn, p_drawn = _draw(task_ids, design["theta_e_arcsec"], config)
+    mass, p_mass = draw_mass(config.mass, config.cosmology.kernel(), task_ids, facts.z_l, z_s, design["theta_e_arcsec"])
+    columns: dict[str, object] = {**design, **drawn, **mass, **_brightness(design, facts), "z_s": z_s}
+    columns["proposal_density"] = density * p_drawn * p_mass
+    return _assemble(host, task_ids, config_ids, replicate, is_control=0, columns=columns, config=config)
+
+
+def _source_redshifts(task_ids: list[str], host: HostFacts, config: RunConfig) -> tuple[Array, Array]:
+    priors = config.priors
+    z_min = np.full(len(task_ids), host.z_l + priors.src_z_min_above_lens)
+    return draw_source_redshift(priors.src_z, z_min, unit_intervals(task_ids, salt="z_s"))
+
+
+def _brightness(design: Mapping[str, Array], host: HostFacts) -> dict[str, Array]:
+    """The source's magnitude, absolute and relative to the host's; the design gives one of them."""
+    src_mag_r = design["src_mag_r"] if "src_mag_r" in design else host.mag_r + design["src_dmag"]
+    return {"src_mag_r": src_mag_r, "src_dmag": src_mag_r - host.mag_r}
 
 
 def _controls(host: pa.Table, host_id: str, count: int, config: RunConfig) -> pa.Table:
@@ -116,42 +148,34 @@ def _task_ids(config: RunConfig, host_id: str, config_ids: list[str], replicate:
     ]
 
 
-def _draw(
-    task_ids: list[str], design: Mapping[str, Array], density: Array, host: pa.Table, config: RunConfig
-) -> dict[str, object]:
-    """Everything the design leaves open, and the density of the whole task."""
+def _draw(task_ids: list[str], theta_e_arcsec: Array, config: RunConfig) -> tuple[dict[str, object], Array]:
+    """What design, mass model and redshifts leave open, and its density."""
     priors = config.priors
-    u = {p: np.array([unit_interval(t, salt=p) for t in task_ids]) for p in _PURPOSES}
-    mag_r, z_l = host.column("mag_r")[0].as_py(), host.column("z_l")[0].as_py()
+    u = {p: unit_intervals(task_ids, salt=p) for p in _PURPOSES}
 
-    src_mag_r = design["src_mag_r"] if "src_mag_r" in design else mag_r + design["src_dmag"]
-    offset_max = priors.source_offset_max_theta_e * design["theta_e_arcsec"]
+    offset_max = priors.source_offset_max_theta_e * theta_e_arcsec
     radius, azimuth = offset_max * np.sqrt(u["src_offset"]), 2.0 * math.pi * u["src_azimuth"]
     lens_e, p_lens_e = draw(priors.lens_e, u["lens_e"])
     n_sersic, p_n = draw(priors.src_n_sersic, u["src_n_sersic"])
     gr, p_gr = draw(priors.src_gr, u["src_gr"])
     rz, p_rz = draw(priors.src_rz, u["src_rz"])
-    z_s, p_z = draw_source_redshift(priors.src_z, np.full(len(task_ids), z_l + priors.src_z_min_above_lens), u["z_s"])
 
     p_disc = 1.0 / (math.pi * offset_max**2)
     p_angles = (1.0 / math.pi) ** 2 / (2.0 * math.pi)  # mass and shear over [0, pi), source over [0, 2 pi)
-    return {
+    drawn: dict[str, object] = {
         "lens_e": lens_e,
         "lens_phi_rad": math.pi * u["lens_phi_rad"],
         "shear_phi_rad": math.pi * u["shear_phi_rad"],
-        "z_s": z_s,
         "src_x_arcsec": radius * np.cos(azimuth),
         "src_y_arcsec": radius * np.sin(azimuth),
-        "src_mag_r": src_mag_r,
-        "src_dmag": src_mag_r - mag_r,
         "src_gr": gr,
         "src_rz": rz,
         "src_n_sersic": n_sersic,
         "src_phi_rad": 2.0 * math.pi * u["src_phi_rad"],
         "src_flip": (u["src_flip"] < 0.5).astype(np.int32),
         "template_u": u["template_u"],
-        "proposal_density": density * p_disc * p_angles * 0.5 * p_lens_e * p_n * p_gr * p_rz * p_z,
     }
+    return drawn, p_disc * p_angles * 0.5 * p_lens_e * p_n * p_gr * p_rz
 
 
 def _assemble(
@@ -174,7 +198,9 @@ def _assemble(
         "is_control": np.full(count, is_control, np.int32),
         "bandset": [config.stamp.bandset] * count,
         "stamp_size_pix": np.full(count, config.survey.stamp_size_pix, np.int32),
-        "lens_model": [None if is_control else "SIE"] * count,
+        "lens_model": [None if is_control else config.mass.model] * count,
+        **assign_modes_many(task_ids, config.mixture.mixer()),
+        "gen_variant": [config.mixture.gen_variant] * count,
         **columns,
     }
     arrays = []

@@ -192,11 +192,10 @@ def _stage_row(label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _split_row(summary: Mapping[str, Any]) -> dict[str, Any]:
-    regions = summary["regions_by_split"]
+    folds = summary["folds_by_split"]
     return {
         "generation": summary["generation"],
-        "splits": [{"name": s, "regions": regions.get(s, 0), **summary["split_fractions"][s]} for s in SPLITS],
-        "shared_templates": summary["templates_in_more_than_one_split"],
+        "splits": [{"name": s, "folds": folds.get(s, 0), **summary["split_fractions"][s]} for s in SPLITS],
         "digest": summary["rows_digest"],
     }
 

@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dhs_gen.streams import blake2b_u64
-from dhs_pipeline.config import Band
+from dhs_pipeline.config.base import Band
 from dhs_pipeline.simulate.render import BandMaps
 from dhs_pipeline.simulate.settings import BrickSettings, SimulationSettings
 

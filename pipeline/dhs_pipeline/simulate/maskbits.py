@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_pipeline.config import Band
+from dhs_pipeline.config.base import Band
 from dhs_pipeline.simulate.render import BandMaps
 from dhs_pipeline.simulate.scene import Scene, mask_radius_px
 from dhs_pipeline.simulate.settings import SimulationSettings

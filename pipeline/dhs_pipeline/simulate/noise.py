@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs_gen.streams import stream
-from dhs_pipeline.config import Band
+from dhs_pipeline.config.base import Band
 from dhs_pipeline.simulate.settings import BrickSettings, SimulationSettings
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dhs_pipeline.config import Band
+from dhs_pipeline.config.base import Band
 from dhs_pipeline.simulate.psf import nea_arcsec2
 from dhs_pipeline.simulate.render import BandMaps, Stamp
 from dhs_pipeline.simulate.scene import Scene, Source

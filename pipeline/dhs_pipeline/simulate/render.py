@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from dhs_pipeline.config import Band
+from dhs_pipeline.config.base import Band
 from dhs_pipeline.simulate.noise import exposure_map, unit_noise
 from dhs_pipeline.simulate.profiles import TRUNCATION_RE, Ellipse, draw, sersic_transform
 from dhs_pipeline.simulate.psf import MoffatSolver, psfsize_map, solve_moffat

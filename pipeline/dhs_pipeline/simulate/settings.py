@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from dhs_pipeline.config import Band, Fraction, Model, NonNegative, Positive, Range, load_section
+from dhs_pipeline.config import load_section
+from dhs_pipeline.config.base import Band, Fraction, Model, NonNegative, Positive, Range
 
 Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]

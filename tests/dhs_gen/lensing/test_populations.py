@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.integrate import quad
 
-from dhs_gen.lensing.cosmology import Cosmology
 from dhs_gen.lensing.populations import (
     Lognormal,
     PowerLawCounts,
@@ -150,5 +149,5 @@ def test_values_of_the_configuration_make_distributions() -> None:
         made[values.pop("dist")](**values)
     shear = design["shear"]
     Lognormal(shear["scatter_dex"], shear["low"], shear["high"]).draw(0.5, shear["median"])
-    assert VelocityDispersionFunction(**design["sigma_v"]["vdf"]) == CHOI
-    Cosmology(**design["cosmology"])
+    other = yaml.safe_load((REPO / "conf" / "design" / "population_vdf.yaml").read_text(encoding="utf-8"))["sigma_v"]
+    assert VelocityDispersionFunction(**other["vdf"], low_km_s=other["low_km_s"], high_km_s=other["high_km_s"]) == CHOI

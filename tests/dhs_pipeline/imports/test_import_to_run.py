@@ -23,6 +23,7 @@ from dhs_pipeline.injection import run_injection
 from dhs_pipeline.report import write_report
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.simulate import SimulatedSurvey
+from dhs_pipeline.sources import Banks
 from dhs_pipeline.storage import Location
 
 SETTINGS = ("rendering.max_supersampling=5",)
@@ -48,7 +49,7 @@ def test_imported_run_goes_through_every_later_stage(simulated: SimulatedSurvey,
     stages: dict[str, Any] = {"partitions": None, "force": False, "progress": False}
     cutouts = run_cutouts(spark, run, Location.of(simulated.data_dir), run.config(), **stages)
     assert cutouts["rows"] == 6
-    made = run_injection(spark, run, config.generation("gen7"), None, run.config(), **stages)
+    made = run_injection(spark, run, config.generation("gen7"), Banks(), run.config(), **stages)
     compacted = run_compaction(spark, run, "gen7", run.config(), **stages)
     assert compacted["rows"] == made["rows"] == len(rows)
     metrics = pq.read_table(f"{out}/phase4c/gen7/metrics").to_pylist()

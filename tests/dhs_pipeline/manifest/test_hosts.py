@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from dhs_pipeline.config import RunConfig, SplitFractions, load_run_config
-from dhs_pipeline.manifest.hosts import normalise, split_of_region
+from dhs_pipeline.manifest.hosts import fold_of_region, normalise, split_of_fold
 from dhs_pipeline.manifest.parent import map_columns, plan_parent, read_chunk
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
@@ -184,7 +184,9 @@ def test_unreadable_parents_are_one_line(tmp_path: Path) -> None:
 
 def test_splits_of_regions_follow_the_fractions_and_nothing_else() -> None:
     fractions = SplitFractions(train=0.7, val=0.1, test=0.2)
-    splits = [split_of_region(r, fractions) for r in range(20000)]
+    folds = [fold_of_region(r, 10) for r in range(20000)]
+    splits = [split_of_fold(f, 10, fractions) for f in folds]
     for split, wanted in fractions.as_dict().items():
         assert splits.count(split) / 20000 == pytest.approx(wanted, abs=0.01)
-    assert split_of_region(7, fractions) == splits[7]
+    assert {split_of_fold(f, 10, fractions): f for f in range(10)} == {"train": 6, "val": 7, "test": 9}
+    assert fold_of_region(7, 10) == folds[7]

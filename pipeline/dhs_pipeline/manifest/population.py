@@ -1,0 +1,99 @@
+"""The population design: σ_v, magnitude, size and shape as nature draws them, and θ_E from σ_v and the redshifts.
+
+Nothing is cut: a lens too small to be seen is part of the population, stays in the manifest, and counts in the
+denominator of a completeness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhs_gen.lensing import populations
+from dhs_gen.lensing.cosmology import Cosmology, d_theta_e_d_sigma, theta_e_sis_arcsec
+from dhs_gen.streams import unit_intervals
+from dhs_pipeline.config import PopulationDesign, PowerLawCounts, SigmaV, SizeOfMagnitude
+from dhs_pipeline.manifest.draws import draw
+
+POPULATION_DENSITY_AXES = {
+    "theta_e_arcsec": "1/arcsec, given z_l and z_s (and the host's sigma_v, where the design takes it)",
+    "src_mag_r": "1/mag",
+    "src_reff_arcsec": "1/arcsec, given src_mag_r",
+    "src_e": "1",
+    "shear": "1",
+}
+"""What the population design adds to the proposal density."""
+
+_DRAWN = ("sigma_v", "src_mag_r", "src_reff", "src_e", "shear")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the draws of a task need of its host; sigma_v is None where the parent has none."""
+
+    host_id: str
+    mag_r: float
+    z_l: float
+    sigma_v_km_s: float | None
+
+
+def draw_population(
+    design: PopulationDesign, task_ids: Sequence[str], host: HostFacts, z_s: Array, cosmology: Cosmology
+) -> tuple[dict[str, Array], Array]:
+    """Values of the design's columns for each task, and their joint density.
+
+    Raises
+    ------
+    ValueError
+        If the design takes σ_v from the catalogue and the host has none.
+    """
+    u = {name: unit_intervals(task_ids, salt=f"population_{name}") for name in _DRAWN}
+    sigma_v, p_sigma = _velocity_dispersions(design.sigma_v, host, u["sigma_v"])
+    theta_e = theta_e_sis_arcsec(sigma_v, host.z_l, z_s, cosmology)
+    mag_r, p_mag = _magnitudes(design.src_mag_r, u["src_mag_r"])
+    reff, p_reff = _sizes(design.src_reff, mag_r, u["src_reff"])
+    e, p_e = draw(design.src_e, u["src_e"])
+    shear, p_shear = draw(design.shear, u["shear"])
+    values = {
+        "theta_e_arcsec": theta_e,
+        "lens_sigma_v_km_s": sigma_v,
+        "src_mag_r": mag_r,
+        "src_reff_arcsec": reff,
+        "src_e": e,
+        "shear": shear,
+    }
+    return values, p_sigma / d_theta_e_d_sigma(sigma_v, theta_e) * p_mag * p_reff * p_e * p_shear
+
+
+def _velocity_dispersions(prior: SigmaV, host: HostFacts, u: Array) -> tuple[Array, Array]:
+    """σ_v, km/s, and its density: a draw of the function, or log-normal about the host's own."""
+    if prior.vdf is not None:
+        vdf = populations.VelocityDispersionFunction(**prior.vdf.model_dump(), **_range(prior))
+        values = vdf.draw(u)
+        return values, vdf.density(values)
+    if host.sigma_v_km_s is None or prior.scatter_dex is None:
+        raise ValueError(f"host {host.host_id} has no sigma_v_km_s, which the population design takes from the parent")
+    own = populations.Lognormal(prior.scatter_dex, prior.low_km_s, prior.high_km_s)
+    values = own.draw(u, host.sigma_v_km_s)
+    return values, own.density(values, host.sigma_v_km_s)
+
+
+def _range(prior: SigmaV) -> dict[str, float]:
+    return {"low_km_s": prior.low_km_s, "high_km_s": prior.high_km_s}
+
+
+def _magnitudes(prior: PowerLawCounts, u: Array) -> tuple[Array, Array]:
+    counts = populations.PowerLawCounts(prior.slope_dex_per_mag, prior.low, prior.high)
+    values = counts.draw(u)
+    return values, counts.density(values)
+
+
+def _sizes(prior: SizeOfMagnitude, mag_r: Array, u: Array) -> tuple[Array, Array]:
+    sizes = populations.SizeMagnitude(**prior.model_dump(exclude={"dist"}))
+    values = sizes.draw(u, mag_r)
+    return values, sizes.density(values, mag_r)
