@@ -38,15 +38,18 @@ def prepare_cosmos_bank(given: Location, into: Location, *, progress: Progress |
     return _prepare(given, into, "cosmos", "hst_", lambda settings: _build_cosmos(given, into, settings, progress))
 
 
-def prepare_deep_bank(given: Location, into: Location) -> Location:
+def prepare_deep_bank(given: Location, into: Location, *, psf_fwhm_arcsec: float | None = None) -> Location:
     """A built bank made from ``given``: itself, a folder of FITS cutouts, or a NPZ bank (the earlier layout too).
+
+    ``psf_fwhm_arcsec`` is the seeing of a NPZ bank that does not state it; None takes that of conf/banks/deep.yaml.
 
     Raises
     ------
     StageError
         If ``given`` is none of these.
     """
-    return _prepare(given, into, "deep", "deep_", lambda settings: _build_deep(given, into, settings))
+    stated = None if psf_fwhm_arcsec is None else {"psf_fwhm_arcsec": psf_fwhm_arcsec}
+    return _prepare(given, into, "deep", "deep_", lambda settings: _build_deep(given, into, settings, stated))
 
 
 def _prepare(
@@ -93,12 +96,12 @@ def _build_cosmos(given: Location, into: Location, settings: dict[str, Any], pro
     build_cosmos_bank(given.uri, into.uri, BankSettings.from_mapping(settings["build"]), progress=progress)
 
 
-def _build_deep(given: Location, into: Location, settings: dict[str, Any]) -> None:
+def _build_deep(given: Location, into: Location, settings: dict[str, Any], stated: dict[str, float] | None) -> None:
     build = dict(settings["build"])
     target_psf_fwhm_arcsec = build.pop("target_psf_fwhm_arcsec")
     deep = DeepSettings.from_mapping(build)
     if given.name.endswith(".npz") and given.exists():
-        import_deep_bank(given.uri, into.uri, settings=deep, **settings["npz"])
+        import_deep_bank(given.uri, into.uri, settings=deep, **(stated or settings["npz"]))
         return
     if not given.is_dir():
         raise StageError(f"{given}: no such deep bank (a built bank, a folder of FITS cutouts or a .npz file)")

@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     bank.add_argument("source", metavar="SOURCE", help="GalSim folder or .h5 (cosmos); FITS cutouts or .npz (deep)")
     bank.add_argument("out", metavar="OUT")
     bank.add_argument("--kind", choices=("cosmos", "deep"), default="cosmos")
+    _seeing(bank)
 
     imported = _command(
         commands, "import", _import, "take data of the earlier layouts, and say what became of each column"
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _config(imported)
     kinds = ("auto", "manifest", "stamps", "metrics", "paired", "cosmos-bank", "deep-bank")
     imported.add_argument("--kind", choices=kinds, default="auto", help="default: told from the files")
+    _seeing(imported)
     imported.add_argument("--rules", help="name in conf/imports or a YAML file; default: that of the kind")
     imported.add_argument("--force", action="store_true", help="throw away what is there and do it again")
 
@@ -130,6 +132,10 @@ def _config(parser: argparse.ArgumentParser) -> None:
 def _banks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bank", help="COSMOS source bank: built folder, GalSim real-galaxy folder or .h5")
     parser.add_argument("--deep-bank", help="deep source bank: built folder, folder of FITS cutouts or .npz")
+
+
+def _seeing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--psf-fwhm-arcsec", type=float, help="seeing in a deep .npz bank that does not state it")
 
 
 def _spark(parser: argparse.ArgumentParser) -> None:
@@ -249,8 +255,11 @@ def _bank(args: argparse.Namespace) -> None:
     out = Location.of(args.out)
     if out.exists():
         raise StageError(f"{out}: exists; choose another folder for the bank")
-    prepare = prepare_deep_bank if args.kind == "deep" else prepare_cosmos_bank
-    built = prepare(Location.of(args.source), out)
+    source = Location.of(args.source)
+    if args.kind == "deep":
+        built = prepare_deep_bank(source, out, psf_fwhm_arcsec=args.psf_fwhm_arcsec)
+    else:
+        built = prepare_cosmos_bank(source, out)
     print(json.dumps(describe(built), indent=2))
 
 
@@ -260,7 +269,16 @@ def _import(args: argparse.Namespace) -> None:
 
     config = load_run_config(args.config or "data", args.set)
     source, out = Location.of(args.source), Location.of(args.out)
-    print(report_text(run_import(source, out, config, kind=args.kind, rules=args.rules, force=args.force)))
+    report = run_import(
+        source,
+        out,
+        config,
+        kind=args.kind,
+        rules=args.rules,
+        force=args.force,
+        psf_fwhm_arcsec=args.psf_fwhm_arcsec,
+    )
+    print(report_text(report))
 
 
 def _simulate(args: argparse.Namespace) -> None:

@@ -324,18 +324,18 @@ def _truth(row: Mapping[str, Any]) -> str:
 
 
 def _scalar_lines(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [f"  {name:<26}{_text(row[name])} {_unit(STAMPS.field(name))}".rstrip() for name in names]
+    return [f"  {name:<28}{_text(row[name])} {_unit(STAMPS.field(name))}".rstrip() for name in names]
 
 
 def _band_lines(row: Mapping[str, Any], templates: Sequence[str], bands: Sequence[str]) -> list[str]:
     """One line per quantity, one column per band."""
     if not templates:
         return []
-    lines = ["  " + " " * 26 + "".join(f"{b:>14}" for b in bands)]
+    lines = ["  " + " " * 28 + "".join(f"{b:>14}" for b in bands)]
     for template in templates:
         values = "".join(f"{_text(row[template.format(b=b)]):>14}" for b in bands)
         label = template.replace("_{b}", "")
-        lines.append(f"  {label:<26}{values}  {_unit(STAMPS.field(template.format(b=bands[0])))}".rstrip())
+        lines.append(f"  {label:<28}{values}  {_unit(STAMPS.field(template.format(b=bands[0])))}".rstrip())
     return lines
 
 

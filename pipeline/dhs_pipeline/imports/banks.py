@@ -38,18 +38,20 @@ def import_cosmos_bank(source: Location, out: Location) -> dict[str, Any]:
     return _report("cosmos-bank", "HDF5 source bank", source, prepare_cosmos_bank(source, out), _HDF5_COLUMNS)
 
 
-def import_deep_bank(source: Location, out: Location) -> dict[str, Any]:
+def import_deep_bank(source: Location, out: Location, psf_fwhm_arcsec: float | None) -> dict[str, Any]:
     """A deep NPZ bank, every template judged anew (see dhs_gen.deep_sources.importer); returns the report.
 
-    The earlier layout does not say its seeing: ``npz.psf_fwhm_arcsec`` of conf/banks/deep.yaml has to.
+    The earlier layout does not say its seeing: ``psf_fwhm_arcsec`` does, or conf/banks/deep.yaml.
     """
     if not source.exists():
         raise StageError(f"SOURCE: {source} does not exist")
-    return _report("deep-bank", "deep NPZ source bank", source, prepare_deep_bank(source, out), _NPZ_ENTRIES)
+    built = prepare_deep_bank(source, out, psf_fwhm_arcsec=psf_fwhm_arcsec)
+    return _report("deep-bank", "deep NPZ source bank", source, built, _NPZ_ENTRIES)
 
 
 def _report(kind: str, layout: str, source: Location, bank: Location, columns: dict[str, Any]) -> dict[str, Any]:
     info = describe(bank)
+    stated_here = kind == "cosmos-bank" or "upsampled_from_arcsec" in info
     report = {
         "kind": kind,
         "layout": layout,
@@ -58,7 +60,8 @@ def _report(kind: str, layout: str, source: Location, bank: Location, columns: d
         "templates": info["n_templates"],
         "rejected_by_reason": info["rejected_by_reason"],
         "pixscale_arcsec": info["pixscale_arcsec"],
-        "effective_psf_fwhm_arcsec": f"{info['effective_psf_fwhm_arcsec']:g} (assigned: the layout does not state it)",
+        "effective_psf_fwhm_arcsec": f"{info['effective_psf_fwhm_arcsec']:g}"
+        + (" (assigned: the layout does not state it)" if stated_here else ""),
         "source_columns": {name: {**entry, "null_rows": 0} for name, entry in columns.items()},
     }
     (bank / REPORT_FILE).write_json(report)

@@ -103,7 +103,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     lines = [f"{report['kind']} {report['source']}: {report.get('source_rows', '?')} rows ({report['layout']})"]
     lines += [f"  {key}: {_plain(value)}" for key, value in report.items() if key not in _SHOWN_OTHERWISE]
     if "source_columns" in report:
-        lines += ["", f"{'source column':<24}{'outcome':<11}{'null':>9}  to, how or why"]
+        lines += ["", f"{'source column':<28}{'outcome':<11}{'null':>9}  to, how or why"]
         lines += [_source_line(name, entry) for name, entry in report["source_columns"].items()]
     if "target_columns" in report:
         lines += ["", f"{'column here':<30}{'outcome':<11}{'null':>9}  from, how or value"]
@@ -117,7 +117,7 @@ _SHOWN_OTHERWISE = ("kind", "layout", "source", "source_rows", "code_version", "
 def _source_line(name: str, entry: Mapping[str, Any]) -> str:
     parts = [", ".join(entry.get("to", ())), entry.get("how", entry.get("why", ""))]
     parts += [f"{what}: {rows} rows" for what, rows in entry.get("found", {}).items()]
-    return f"{name:<24}{entry['outcome']:<11}{entry['null_rows']:>9}  {'; '.join(p for p in parts if p)}"
+    return f"{name:<28}{entry['outcome']:<11}{entry['null_rows']:>9}  {'; '.join(p for p in parts if p)}"
 
 
 def _target_line(name: str, entry: Mapping[str, Any]) -> str:

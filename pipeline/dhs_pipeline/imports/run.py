@@ -21,7 +21,14 @@ _SUFFIXES = {".h5": "cosmos-bank", ".hdf5": "cosmos-bank", ".npz": "deep-bank"}
 
 
 def run_import(
-    source: Location, out: Location, config: RunConfig, *, kind: str, rules: str | None, force: bool
+    source: Location,
+    out: Location,
+    config: RunConfig,
+    *,
+    kind: str,
+    rules: str | None,
+    force: bool,
+    psf_fwhm_arcsec: float | None = None,
 ) -> dict[str, Any]:
     """Import ``source`` to ``out``; returns the report.
 
@@ -31,6 +38,8 @@ def run_import(
         One of KINDS, or "auto" to tell from the files.
     rules
         Name in conf/imports or a YAML file; None takes that of the kind.
+    psf_fwhm_arcsec
+        Seeing of a deep bank that does not state it.
 
     Raises
     ------
@@ -41,7 +50,7 @@ def run_import(
     if found == "cosmos-bank":
         return import_cosmos_bank(source, out)
     if found == "deep-bank":
-        return import_deep_bank(source, out)
+        return import_deep_bank(source, out, psf_fwhm_arcsec)
     if found == "manifest":
         name = rules or "manifest"
         settings = load_section(ManifestImport, "imports", name)

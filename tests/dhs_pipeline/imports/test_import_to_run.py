@@ -80,7 +80,7 @@ def test_show_renders_an_imported_task(simulated: SimulatedSurvey, tmp_path: Pat
     run, spark = RunDir(Location.of(out)), InProcessSpark()
     stages: dict[str, Any] = {"partitions": None, "force": False, "progress": False}
     run_cutouts(spark, run, Location.of(simulated.data_dir), run.config(), **stages)
-    run_injection(spark, run, run.config().generation("gen7"), None, run.config(), **stages)
+    run_injection(spark, run, run.config().generation("gen7"), Banks(), run.config(), **stages)
     assert main(["show", rows[0]["task_id"], "--out", str(out), "--png", str(tmp_path / "task.png")]) == 0
 
 
@@ -100,3 +100,20 @@ def test_cosmos_bank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert open_bank(out).template_id == ("5", "17", "40")
     report = json.loads((out / "import_report.json").read_text())
     assert (report["kind"], report["templates"], report["rejected_by_reason"]) == ("cosmos-bank", 3, {})
+
+
+def test_deep_bank_of_the_earlier_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0.262″ images with their noise: the seeing has to be stated, and what was done with them is reported."""
+    y, x = np.indices((96, 96)) - 47.5
+    rng = np.random.default_rng(3)
+    images = [40.0 * np.exp(-np.hypot(x, 1.3 * y) / s) + rng.normal(0, 0.05, x.shape) for s in (1.8, 2.2)]
+    meta = {"file": ["a.fits", "b.fits"], "pixscale_arcsec": [0.168] * 2, "filter": ["i"] * 2, "sum_flux": [1.0] * 2}
+    meta |= {"target_pixscale_arcsec": 0.262, "stamp_size": 96}
+    np.savez(tmp_path / "old.npz", images=np.array(images, np.float32), meta=np.array(json.dumps(meta)))
+    command = ["import", str(tmp_path / "old.npz"), "--out", str(tmp_path / "bank")]
+    assert main(command) == 2
+    assert "psf_fwhm_arcsec" in capsys.readouterr().err
+    assert main([*command, "--psf-fwhm-arcsec", "0.7"]) == 0
+    assert open_bank(tmp_path / "bank").pixscale_arcsec < 0.1
+    report = json.loads((tmp_path / "bank" / "import_report.json").read_text())
+    assert (report["kind"], report["templates"]) == ("deep-bank", 2)
