@@ -19,6 +19,7 @@ from artifact_cases import (
     noise_hosts,
     profile,
 )
+from astropy.stats import mad_std as astropy_mad_std
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendering_cases import gen7_settings
@@ -50,8 +51,9 @@ def host(**changes: Any) -> HostCutout:
     y, x = np.mgrid[:101, :101]
     galaxy = (0.8 * np.exp(-np.hypot(x - 50.2, y - 49.7) / 3)).astype(np.float32)
     image, invvar, maskbits = {}, {}, np.zeros((101, 101), np.int32)
-    for band, pixels in base.image.items():
-        image[band], invvar[band] = pixels + galaxy, base.invvar[band].copy()
+    for band, loud in (("g", np.float32(0.7)), ("r", np.float32(1.0)), ("z", np.float32(2.5))):
+        image[band] = loud * base.image[band] + galaxy
+        invvar[band] = base.invvar[band] / loud**2
         image[band][25:27, 60:66] = -0.0
         invvar[band][25:27, 60:66] = 0.0
     maskbits[70:72, 30:40] = 1 << 1
@@ -255,6 +257,9 @@ def test_background_has_one_direction_and_an_amplitude_per_band_in_its_own_sigma
         dx, dy = (plane * x).sum() / (x * x).sum(), (plane * y).sum() / (y * y).sum()
         assert math.atan2(dy, dx) % (2 * math.pi) == pytest.approx(tilted.artifacts.bg_phi_rad, abs=1e-3)
         assert math.hypot(dx, dy) == pytest.approx(tilted.artifacts.bg_amp_nmgy[band], rel=1e-3)
+        stamp = plain.bands[band]
+        own = astropy_mad_std(stamp.image[stamp.invvar > 0].astype(float))
+        assert tilted.artifacts.sigma_nmgy[band] == pytest.approx(own, rel=1e-5)
         height = tilted.artifacts.bg_amp_nmgy[band] / tilted.artifacts.sigma_nmgy[band]
         assert 2.5 <= height <= 7.5
     assert len(set(tilted.artifacts.bg_amp_nmgy.values())) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhs_pipeline.compact import assign_splits
+from dhs_pipeline.compact import _check_disjoint, assign_splits
 from dhs_pipeline.config import SplitFractions
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.rundir import RunDir
@@ -40,6 +41,32 @@ def test_many_regions_reach_the_fractions() -> None:
 def test_a_fraction_of_zero_gets_nothing() -> None:
     splits = assign_splits({1: 5, 2: 5}, SplitFractions(train=1.0, val=0.0, test=0.0))
     assert set(splits.values()) == {"train"}
+
+
+def keys(**changes: list[object]) -> pa.Table:
+    columns = {
+        "task_id": ["a", "b", "c"],
+        "host_id": ["h", "h", "i"],
+        "region_fold": [0, 0, 1],
+        "template_id": ["t", None, "u"],
+    }
+    return pa.table(columns | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task_id": ["a", "b", "a"]}, "1 task ids are there more than once"),
+        ({"host_id": ["h", "i", "i"]}, "1 values of host_id lie in more than one split"),
+        ({"template_id": ["t", "u", "t"]}, "1 values of template_id lie in more than one split"),
+        ({"region_fold": [0, None, 1]}, "1 rows have no region_fold"),
+    ],
+)
+def test_what_would_be_on_both_sides_stops_it(changes: dict[str, list[object]], words: str) -> None:
+    splits = {0: "train", 1: "test", None: "train"}
+    _check_disjoint(keys(), splits)
+    with pytest.raises(StageError, match=words):
+        _check_disjoint(keys(**changes), splits)
 
 
 @pytest.mark.spark

@@ -102,6 +102,22 @@ def test_the_mass_model_shifts_no_other_draw() -> None:
         assert plain.column(name).equals(perturbed.column(name)), name
 
 
+def test_density_of_a_perturbed_mass_is_that_of_its_parts() -> None:
+    """The same tasks as SIE and as EPL with multipoles: p(γ) p(a3) p(a4) over the periods of the angles."""
+    counts = ["manifest.tasks_per_host=20", "manifest.control_fraction=0"]
+    plain = columns(expand(hosts(6), load_run_config("demo", counts)))
+    config = load_run_config("demo", [*counts, "mass=epl_cdm"])
+    v, mass = columns(expand(hosts(6), config)), config.mass
+    wanted = np.ones(v["z_s"].size)
+    for name, prior in (("lens_gamma", mass.gamma), ("lens_a3_frac", mass.a3_frac), ("lens_a4_frac", mass.a4_frac)):
+        low, high = (prior.low - prior.mean) / prior.sigma, (prior.high - prior.mean) / prior.sigma
+        wanted *= stats.truncnorm(low, high, prior.mean, prior.sigma).pdf(v[name])
+    wanted *= (3 / (2 * math.pi)) * (4 / (2 * math.pi))
+    np.testing.assert_allclose(v["proposal_density"] / plain["proposal_density"], wanted, rtol=1e-9)
+    for m in (3, 4):
+        assert stats.kstest(v[f"lens_a{m}_phi_rad"] * m / (2 * math.pi), "uniform").pvalue > 1e-3
+
+
 def test_impossible_mass_models_and_designs_are_refused() -> None:
     with pytest.raises(ConfigError, match="gamma is drawn for model EPL"):
         load_run_config("demo", ["mass.model=EPL"])
