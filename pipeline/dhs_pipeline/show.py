@@ -31,6 +31,7 @@ from dhs_pipeline.report.pictures import colour_image
 from dhs_pipeline.report.plots import figure_png
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, STAMPS
+from dhs_pipeline.show_groups import GROUPS
 from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError, require_finished
 from dhs_pipeline.storage import Location
@@ -39,120 +40,6 @@ MIN_PREFIX = 6
 """Characters of a task id that must be given."""
 
 _LENS_COLOUR, _SOURCE_COLOUR = "#d55e00", "#0072b2"
-
-_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "task": (
-        "task_id",
-        "experiment_id",
-        "config_id",
-        "replicate",
-        "is_control",
-        "bandset",
-        "stamp_size_pix",
-        "region_id",
-        "region_fold",
-        "region_split",
-        "proposal_density",
-    ),
-    "host": (
-        "host_id",
-        "brickname",
-        "ra_deg",
-        "dec_deg",
-        "type",
-        "z_l",
-        "z_l_source",
-        "z_l_column",
-        "sigma_v_km_s",
-        "ebv_mag",
-        "mag_{b}",
-        "mw_transmission_{b}",
-        "psfsize_{b}_arcsec",
-        "psfdepth_{b}_mag",
-    ),
-    "lens": (
-        "lens_model",
-        "theta_e_arcsec",
-        "lens_e",
-        "lens_phi_rad",
-        "shear",
-        "shear_phi_rad",
-        "lens_gamma",
-        "lens_a3_frac",
-        "lens_a3_phi_rad",
-        "lens_a4_frac",
-        "lens_a4_phi_rad",
-        "lens_sigma_v_km_s",
-        "subhalo_x_arcsec",
-        "subhalo_y_arcsec",
-        "subhalo_rs_arcsec",
-        "subhalo_alpha_rs_arcsec",
-        "subhalo_trunc_arcsec",
-    ),
-    "source": (
-        "z_s",
-        "src_x_arcsec",
-        "src_y_arcsec",
-        "src_dmag",
-        "src_mag_r",
-        "src_gr",
-        "src_rz",
-        "src_reff_arcsec",
-        "src_n_sersic",
-        "src_e",
-        "src_phi_rad",
-        "src_flip",
-        "template_u",
-    ),
-    "stamp": (
-        "gen_variant",
-        "source_mode",
-        "template_id",
-        "source_psf_fwhm_arcsec",
-        "artifact_profile",
-        "arc_injected",
-        "cutout_ok",
-        "lens_x_pix",
-        "lens_y_pix",
-        "stamp_corner_x_pix",
-        "stamp_corner_y_pix",
-        "magnification",
-        "bad_pixel_frac",
-        "psfsize_used_{b}_arcsec",
-        "psf_fwhm_used_{b}_arcsec",
-        "psf_cut_frac_{b}",
-        "theta_e_over_fwhm_{b}",
-        "unlensed_flux_{b}_nmgy",
-        "lensed_flux_{b}_nmgy",
-        "off_stamp_frac_{b}",
-        "arc_snr_{b}",
-        "arc_peak_snr_{b}",
-        "g_eff_{b}",
-    ),
-    "artifacts": (
-        "artifact_jitter_x_pix",
-        "artifact_jitter_y_pix",
-        "artifact_bg_phi_rad",
-        "artifact_n_cosmic_rays",
-        "artifact_cosmic_band",
-        "artifact_cosmic_kind",
-        "artifact_cosmic_peak_nmgy",
-        "artifact_cosmic_length_pix",
-        "artifact_cosmic_x_pix",
-        "artifact_cosmic_y_pix",
-        "artifact_sat_band",
-        "artifact_sat_level_nmgy",
-        "artifact_sat_x_pix",
-        "artifact_sat_y_pix",
-        "artifact_sat_masked_pix",
-        "artifact_psf_e1_{b}",
-        "artifact_psf_e2_{b}",
-        "artifact_sigma_{b}_nmgy",
-        "artifact_bg_amp_{b}_nmgy",
-    ),
-    "outcome": ("status", "message"),
-}
-"""The columns of a row by subject; ``{b}`` stands for one column per band."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +204,7 @@ def _truth(row: Mapping[str, Any]) -> str:
     """The row as aligned text, by subject."""
     bands = [b for b in BANDS if b in row["bandset"]]
     lines: list[str] = []
-    for title, names in _GROUPS.items():
+    for title, names in GROUPS.items():
         lines += ["", title.upper(), *_scalar_lines(row, [n for n in names if "{b}" not in n])]
         lines += _band_lines(row, [n for n in names if "{b}" in n], bands)
     return "\n".join(lines[1:])

@@ -17,6 +17,7 @@ from dhs_pipeline.config import RunConfig, load_run_config
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, STAMPS
 from dhs_pipeline.show import show_task
+from dhs_pipeline.show_groups import GROUPS
 from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
@@ -159,5 +160,5 @@ def test_task_that_is_not_stored_yet(made: Made, tmp_path: Path, capsys: pytest.
 
 
 def test_every_column_is_printed_once() -> None:
-    named = [n.format(b=b) for names in show._GROUPS.values() for n in names for b in (BANDS if "{b}" in n else "-")]
+    named = [n.format(b=b) for names in GROUPS.values() for n in names for b in (BANDS if "{b}" in n else "-")]
     assert sorted(named) == sorted(set(STAMPS.names) - {"stamp_npz"})
