@@ -17,6 +17,8 @@ Progress = Callable[[int, int], None]
 
 _ORIGIN = "origin.json"
 _BUILT = "bank.json"
+_KINDS = {"cosmos": ("hst_cosmos_f814w", "hdf5_import"), "deep": ("deep_ground",)}
+"""What bank.json says of the banks that may be given under each option."""
 
 
 def prepare_banks(cosmos: Location | None, deep: Location | None, run: RunDir) -> Banks:
@@ -35,7 +37,7 @@ def prepare_cosmos_bank(given: Location, into: Location, *, progress: Progress |
     StageError
         If ``given`` is none of these.
     """
-    return _prepare(given, into, "cosmos", "hst_", lambda settings: _build_cosmos(given, into, settings, progress))
+    return _prepare(given, into, "cosmos", lambda settings: _build_cosmos(given, into, settings, progress))
 
 
 def prepare_deep_bank(given: Location, into: Location, *, psf_fwhm_arcsec: float | None = None) -> Location:
@@ -49,18 +51,16 @@ def prepare_deep_bank(given: Location, into: Location, *, psf_fwhm_arcsec: float
         If ``given`` is none of these.
     """
     stated = None if psf_fwhm_arcsec is None else {"psf_fwhm_arcsec": psf_fwhm_arcsec}
-    return _prepare(given, into, "deep", "deep_", lambda settings: _build_deep(given, into, settings, stated))
+    return _prepare(given, into, "deep", lambda settings: _build_deep(given, into, settings, stated))
 
 
-def _prepare(
-    given: Location, into: Location, settings_name: str, kind: str, build: Callable[[dict[str, Any]], None]
-) -> Location:
+def _prepare(given: Location, into: Location, mode: str, build: Callable[[dict[str, Any]], None]) -> Location:
     if (given / _BUILT).exists():
         found = str(describe(given).get("kind"))
-        if not found.startswith(kind):
-            raise StageError(f"{given}: is a bank of kind {found!r}, wanted is one of {kind}…")
+        if found not in _KINDS[mode]:
+            raise StageError(f"{given}: is a bank of kind {found!r}, wanted is {' or '.join(_KINDS[mode])}")
         return given
-    settings = load_yaml("banks", settings_name)
+    settings = load_yaml("banks", mode)
     origin = {"source": given.uri, "settings": settings}
     if (into / _BUILT).exists():
         _check_origin(into, origin)

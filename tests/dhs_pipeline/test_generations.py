@@ -50,7 +50,7 @@ def drawn_bank(folder: Path, kind: str, pixscale_arcsec: float, templates: int) 
 def banks(tmp_path_factory: pytest.TempPathFactory) -> Banks:
     root = tmp_path_factory.mktemp("banks")
     return Banks(
-        cosmos=drawn_bank(root / "cosmos", "hst_cosmos", 0.03, 12),
+        cosmos=drawn_bank(root / "cosmos", "hst_cosmos_f814w", 0.03, 12),
         deep=drawn_bank(root / "deep", "deep_ground", 0.084, 8),
     )
 

@@ -14,6 +14,7 @@ from earlier_cases import MANIFEST_COLUMNS, Rows, manifest_rows, write
 from small_run import InProcessSpark
 
 from dhs_gen.source_banks import open_bank
+from dhs_pipeline.banks import prepare_cosmos_bank
 from dhs_pipeline.cli import main
 from dhs_pipeline.compact import run_compaction
 from dhs_pipeline.config import load_run_config
@@ -98,6 +99,7 @@ def test_cosmos_bank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["import", str(tmp_path / "bank.h5"), "--out", str(out)]) == 0
     assert "/meta/clumpiness" in capsys.readouterr().out
     assert open_bank(out).template_id == ("5", "17", "40")
+    assert prepare_cosmos_bank(Location.of(out), Location.of(tmp_path / "unused")) == Location.of(out)
     report = json.loads((out / "import_report.json").read_text())
     assert (report["kind"], report["templates"], report["rejected_by_reason"]) == ("cosmos-bank", 3, {})
 
