@@ -25,8 +25,8 @@ from dhs_pipeline.storage import Location
 
 FLUX_COLUMNS = tuple(f"unlensed_flux_{b}_nmgy" for b in BANDS)
 _FLUX_TOLERANCE = 1e-9
-_BLOCKS = 4
-"""The tasks stand in this many blocks side by side, so that the picture is not a tower."""
+_LINES = 16
+"""Tasks below each other; further ones stand in blocks beside them, so that the picture is not a tower."""
 _GAP_PIX = 2
 
 
@@ -85,20 +85,21 @@ def write_mosaic(comparison: Comparison, where: Location) -> None:
 def mosaic(comparison: Comparison) -> Figure:
     """The picture of :func:`write_mosaic`: one picture element per stamp pixel."""
     count, columns = len(comparison.task_ids), len(comparison.generations)
-    lines = -(-count // _BLOCKS)
+    lines = min(count, _LINES)
+    blocks = -(-count // lines)
     side = _colour(comparison.stamps[comparison.generations[0]][0]).shape[0]
     pitch = side + _GAP_PIX
-    width, height = _BLOCKS * (columns * pitch + 4 * _GAP_PIX), lines * pitch
+    width, height = blocks * (columns * pitch + 4 * _GAP_PIX), lines * pitch
     canvas = np.full((height, width, 3), 255, np.uint8)
     for row in range(count):
         block, line = divmod(row, lines)
         for column, name in enumerate(comparison.generations):
             top, left = line * pitch, block * (columns * pitch + 4 * _GAP_PIX) + column * pitch
             canvas[top : top + side, left : left + side] = _colour(comparison.stamps[name][row])
-    return _labelled(canvas, comparison.generations, pitch)
+    return _labelled(canvas, comparison.generations, blocks, pitch)
 
 
-def _labelled(canvas: NDArray[np.uint8], names: Sequence[str], pitch: int) -> Figure:
+def _labelled(canvas: NDArray[np.uint8], names: Sequence[str], blocks: int, pitch: int) -> Figure:
     dpi, head = 100, 26
     height, width, _ = canvas.shape
     figure = Figure(figsize=(width / dpi, (height + head) / dpi), dpi=dpi)
@@ -106,7 +107,7 @@ def _labelled(canvas: NDArray[np.uint8], names: Sequence[str], pitch: int) -> Fi
     axes = figure.add_axes((0, 0, 1, height / (height + head)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
-    for block in range(_BLOCKS):
+    for block in range(blocks):
         for column, name in enumerate(names):
             x = block * (len(names) * pitch + 4 * _GAP_PIX) + (column + 0.5) * pitch
             figure.text(x / width, (height + head / 2) / (height + head), name, ha="center", va="center", fontsize=8)

@@ -81,7 +81,8 @@ def test_hosts_masses_positions_and_fluxes_are_the_same(made: tuple[RunDir, RunC
     comparison = compare(made[0], GENERATIONS, 12)
     assert {"host_id", "theta_e_arcsec", "src_x_arcsec", "unlensed_flux_r_nmgy"} <= set(comparison.checked)
     pixels = mosaic(comparison).get_size_inches() * 100
-    assert pixels[0] > 4 * len(GENERATIONS) * 64
+    assert len(GENERATIONS) * 64 < pixels[0] < (len(GENERATIONS) + 1) * 70
+    assert 12 * 64 < pixels[1] < 13 * 70
 
 
 @pytest.mark.parametrize("column", ["unlensed_flux_r_nmgy", "theta_e_arcsec"])
