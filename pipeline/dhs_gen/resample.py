@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs_gen.images import as_image
 
-__all__ = ["bilinear_resample", "pad_or_crop_center"]
+__all__ = ["bilinear_resample", "overlap_resample", "pad_or_crop_center"]
 
 
 def pad_or_crop_center(img: ArrayLike, shape: tuple[int, int]) -> NDArray[np.floating]:
@@ -113,6 +113,30 @@ def bilinear_resample(img: ArrayLike, scale_y: float, scale_x: float) -> NDArray
     return (rows @ image.astype(np.float64) @ cols.T).astype(image.dtype)
 
 
+def overlap_resample(
+    image: NDArray[np.floating], pixscale_arcsec: float, out_side_px: int, out_pixscale_arcsec: float
+) -> NDArray[np.float64]:
+    """A square image on a given grid of other pixels with the same centre, by exact overlap at every scale.
+
+    Parameters
+    ----------
+    image
+        (F, F) flux per pixel of ``pixscale_arcsec``.
+    out_side_px, out_pixscale_arcsec
+        Grid of the result. Where it reaches further than the image it is 0; where it is smaller, flux is cut off.
+
+    Returns
+    -------
+    ndarray
+        (S, S) flux per pixel; the sum is that of the image if the grid covers it.
+    """
+    side = image.shape[0]
+    new_pixel = out_pixscale_arcsec / pixscale_arcsec
+    edges = 0.5 * (side - 1) + (np.arange(out_side_px + 1) - 0.5 * out_side_px)[:, None] * new_pixel
+    shares = np.diff(_covered(edges, side), axis=0)
+    return shares @ np.asarray(image, dtype=np.float64) @ shares.T
+
+
 def _shares(n_old: int, scale: float) -> NDArray[np.float64]:
     """(new, old): the share of each old pixel's flux that each new pixel takes; every column sums to 1."""
     n_new = max(1, round(n_old * scale))
@@ -122,15 +146,19 @@ def _shares(n_old: int, scale: float) -> NDArray[np.float64]:
     edges = centre + (np.arange(n_new + 1) - 0.5 * n_new) / scale  # in old pixels, whose centres are 0, 1, …
     edges[0], edges[-1] = -0.5, n_old - 0.5
     edges = np.clip(edges, -0.5, n_old - 0.5)[:, None]
-    at = np.arange(n_old)
     if scale < 1:
-        below = np.clip(edges - at + 0.5, 0.0, 1.0)
+        below = _covered(edges, n_old)
     else:
         inner = np.clip(edges, 0.0, n_old - 1.0)
-        below = _below_triangle(inner - at)
+        below = _below_triangle(inner - np.arange(n_old))
         below[:, :1] += np.minimum(edges, 0.0)
         below[:, -1:] += np.maximum(edges - (n_old - 1.0), 0.0)
     return np.diff(below, axis=0)
+
+
+def _covered(edges: NDArray[np.float64], n_old: int) -> NDArray[np.float64]:
+    """(edges, old): the part of each old pixel below each edge (a column), both in old pixels with centres 0, 1, …"""
+    return np.clip(edges - np.arange(n_old) + 0.5, 0.0, 1.0)
 
 
 def _below_triangle(u: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,9 +13,9 @@ from typing import Any
 from dhs_gen.deep_sources.cutout import CutoutReader, find_cutouts
 from dhs_gen.deep_sources.npz import NpzWriter
 from dhs_gen.deep_sources.psf import INTERPOLANT, galsim_module
-from dhs_gen.deep_sources.resample import overlap_resample
 from dhs_gen.deep_sources.settings import DeepSettings
 from dhs_gen.deep_sources.template import fine_pixscale, make_deep_template
+from dhs_gen.resample import overlap_resample
 from dhs_gen.source_banks.bank import BankError
 from dhs_gen.source_banks.isolate import FloatImage
 from dhs_gen.source_banks.rejects import BankSummary, Rejected, TemplateReject

@@ -26,7 +26,7 @@ from dhs_gen.deep_sources import (
     load_fine_images,
 )
 from dhs_gen.deep_sources.deep_source_sampler import main
-from dhs_gen.deep_sources.resample import overlap_resample
+from dhs_gen.resample import overlap_resample
 from dhs_gen.source_banks import open_bank
 from dhs_gen.source_banks.measure import half_light_radius_px
 from dhs_gen.source_banks.sampler import bank_source
