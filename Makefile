@@ -9,6 +9,7 @@ SOURCE ?=
 COSMOS ?=
 TASK ?=
 ARGS ?=
+TORCH ?= requirements-torch.lock
 
 VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -23,10 +24,13 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## make .venv with everything in requirements.lock (Python 3.11; Java comes with it)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, found %s" % sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(if $(TORCH),$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(TORCH) \
+	  || { echo "pip found no CPU build of PyTorch: add the place where it lies to pip's configuration, or" \
+	       "make setup TORCH= (all works without it but the convolutional probes of dhs gates)"; exit 1; })
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 

@@ -21,6 +21,7 @@ from dhs_pipeline.config.distributions import (
     Uniform,
 )
 from dhs_pipeline.config.files import conf_root, config_hash, load_section, load_yaml
+from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.config.generations import (
     FROM_ROW,
     ArtifactProfile,
@@ -46,6 +47,7 @@ __all__ = [
     "CosmosSource",
     "DeepSource",
     "Distribution",
+    "GatesConfig",
     "Generation",
     "GridDesign",
     "HaltonDesign",
