@@ -11,11 +11,14 @@ with it, and tell the classes apart.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["annulus_index", "annulus_permutation", "shuffle_annuli", "shuffled_difference"]
+
+_Float = TypeVar("_Float", bound=np.floating)
 
 
 def annulus_index(shape: tuple[int, int], centre_xy_pix: tuple[float, float], width_pix: float) -> NDArray[np.intp]:
@@ -70,8 +73,8 @@ def annulus_permutation(
 
 
 def shuffle_annuli(
-    layers: NDArray[np.floating], centre_xy_pix: tuple[float, float], width_pix: float, rng: np.random.Generator
-) -> NDArray[np.floating]:
+    layers: NDArray[_Float], centre_xy_pix: tuple[float, float], width_pix: float, rng: np.random.Generator
+) -> NDArray[_Float]:
     """Permute pixels within annuli, in the same way on every layer.
 
     Parameters
@@ -99,11 +102,11 @@ def shuffle_annuli(
 
 def shuffled_difference(
     positive: NDArray[np.floating],
-    control: NDArray[np.floating],
+    control: NDArray[_Float],
     centre_xy_pix: tuple[float, float],
     width_pix: float,
     rng: np.random.Generator,
-) -> NDArray[np.floating]:
+) -> NDArray[_Float]:
     """Hard negative of a finished pair: control + the shuffled difference of positive and control.
 
     The difference is the arc with its noise, so both are moved together. It is found in float64 and the result rounded
@@ -131,12 +134,12 @@ def shuffled_difference(
             f"positive and control must have one shape (bands, H, W), got {positive.shape} and {control.shape}"
         )
     light = positive.astype(np.float64) - control.astype(np.float64)
-    light = shuffle_annuli(light, centre_xy_pix, width_pix, rng)
-    moved = (control.astype(np.float64) + light).astype(control.dtype)
-    return np.where(light == 0, control, moved)  # −0.0 + 0.0 would be 0.0
+    moved = shuffle_annuli(light, centre_xy_pix, width_pix, rng)
+    lit = (control.astype(np.float64) + moved).astype(control.dtype)
+    return np.where(moved == 0, control, lit)  # −0.0 + 0.0 would be 0.0
 
 
-def permuted(layers: NDArray[np.floating], order: NDArray[np.intp]) -> NDArray[np.floating]:
+def permuted(layers: NDArray[_Float], order: NDArray[np.intp]) -> NDArray[_Float]:
     """(..., H, W) with the pixels of each layer in the order of :func:`annulus_permutation`."""
     flat = layers.reshape(*layers.shape[:-2], order.size)
     return flat[..., order].reshape(layers.shape)
