@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dhs_gen.inject import BandResult, InjectionSettings, Stamp, inject
 from dhs_gen.lensing.rays import Accuracy
 from dhs_gen.paired_controls.kinds import SampleKind
+from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout, Task, TaskFailed
 from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MatchedHost, MixtureSource, RunConfig
@@ -222,7 +223,17 @@ class Renderer:
         except ValueError as error:  # a parameter that no source can have, as a foreign manifest may hold
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error
         template = None if made is None else made.template
+        negative = self._negative(member)
+        if negative is not None:
+            raise NotImplementedError
         return inject(task, cutout, template, self._flux_scale, self._settings, artifacts), made
+
+    def _negative(self, member: Member) -> Negative | None:
+        """What takes the arc's place, with its strengths."""
+        pairing = self._generation.pairing
+        if member.negative is None or pairing is None or pairing.negatives is None:
+            return None
+        return pairing.negatives.negative(member.negative)
 
     def _profile(self, row: Mapping[str, Any]) -> str:
         """Name of the row's artifact profile: the generation's, or the row's own."""

@@ -220,10 +220,10 @@ _PAIR = [
 ]
 
 _RESULT = [
-    *_PAIR,
     _field("gen_variant", _STR, "generation, or mixture, that rendered the row", nullable=False),
     _field("source_mode", _STR, "kind of source; none without an arc", values=(*SOURCE_MODES, "none")),
     _field("artifact_profile", _STR, "artifact profile (conf/artifacts)"),
+    *_PAIR,
     _field("arc_injected", _I32, "1: an arc of non-zero flux was added", nullable=False),
     _field("cutout_ok", _I32, "1: the stamp is there (status OK)", nullable=False),
     _field("status", _STR, "how the row ended", nullable=False, values=Status),

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dhs_gen.paired_controls.kinds import NegativeKind
+from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.streams import check_probabilities
-from dhs_pipeline.config.base import Fraction, Model, Positive
+from dhs_pipeline.config.base import Fraction, Model, NonNegative, Positive
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class SameHost(Model):
@@ -34,16 +37,35 @@ class MatchedHost(Model):
 
 
 class Negatives(Model):
-    """Which hard negative a pair has: a probability for every kind, 0 where it is not wanted."""
+    """Which hard negative a pair has, and the strengths of all kinds; their fields are those of ``Negative``.
+
+    ``weights`` has a probability for every kind, 0 where it is not wanted.
+    """
 
     weights: dict[NegativeKind, Fraction]
+    annulus_width_pix: Positive
+    ring_width_frac: Positive
+    ring_modulation: Fraction
+    ring_clumps: tuple[Count, Count]
+    ring_clump_flux_frac: Fraction
+    spiral_pitch_deg: Annotated[float, Field(gt=0, lt=90)]
+    spiral_arm_width_frac: Positive
+    spiral_extent_frac: Positive
+    disc_e_max: Annotated[float, Field(ge=0, lt=1)]
+    neighbour_radius_theta_e: tuple[NonNegative, NonNegative]
+    wrong_centre_offset_theta_e: tuple[NonNegative, NonNegative]
 
     @model_validator(mode="after")
-    def _every_kind_has_a_weight(self) -> Negatives:
+    def _usable(self) -> Negatives:
         if missing := [str(kind) for kind in NegativeKind if kind not in self.weights]:
             raise ValueError(f"weights must name every kind of negative, missing: {', '.join(missing)}")
         check_probabilities(list(self.weights.values()), "weights")
+        self.negative(NegativeKind.RING)
         return self
+
+    def negative(self, kind: NegativeKind) -> Negative:
+        """What ``inject`` takes."""
+        return Negative(kind=kind, **self.model_dump(exclude={"weights"}))
 
 
 class Pairing(Model):
