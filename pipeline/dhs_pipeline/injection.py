@@ -224,9 +224,7 @@ class Renderer:
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error
         template = None if made is None else made.template
         negative = self._negative(member)
-        if negative is not None:
-            raise NotImplementedError
-        return inject(task, cutout, template, self._flux_scale, self._settings, artifacts), made
+        return inject(task, cutout, template, self._flux_scale, self._settings, artifacts, negative), made
 
     def _negative(self, member: Member) -> Negative | None:
         """What takes the arc's place, with its strengths."""

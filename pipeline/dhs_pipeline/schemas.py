@@ -212,7 +212,8 @@ _PAIR = [
     _field(
         "sample_kind",
         _STR,
-        "positive: an arc is asked for, whether it came out or not; negative: light that is no arc; control: no light",
+        "positive: an arc is asked for, whether it came out or not; negative: light that is no arc, to which arc "
+        "columns such as lensed_flux and arc_snr then refer; control: neither",
         nullable=False,
         values=SampleKind,
     ),
@@ -221,7 +222,7 @@ _PAIR = [
 
 _RESULT = [
     _field("gen_variant", _STR, "generation, or mixture, that rendered the row", nullable=False),
-    _field("source_mode", _STR, "kind of source; none without an arc", values=(*SOURCE_MODES, "none")),
+    _field("source_mode", _STR, "kind of source; none without one", values=(*SOURCE_MODES, "none")),
     _field("artifact_profile", _STR, "artifact profile (conf/artifacts)"),
     *_PAIR,
     _field("arc_injected", _I32, "1: an arc of non-zero flux was added", nullable=False),
