@@ -339,7 +339,8 @@ def _picture(row: Mapping[str, Any], cutout: HostCutout, stamp: Stamp, config: R
 def _headline(row: Mapping[str, Any]) -> str:
     head = f"{row['gen_variant']} · task {row['task_id']} · host {row['host_id']} · z_l {_text(row['z_l'])}"
     if not row["arc_injected"]:
-        return f"{head} · no arc"
+        negative = row["negative_kind"]
+        return f"{head} · no arc" if negative is None else f"{head} · negative: {negative.replace('_', ' ')}"
     return (
         f"{head}\nθ_E {row['theta_e_arcsec']:.3g}″ · z_s {_text(row['z_s'])} · source r {row['src_mag_r']:.2f} · "
         f"magnification {row['magnification']:.1f}"

@@ -192,6 +192,20 @@ def test_a_row_that_names_no_source_is_kept_with_its_reason(made: tuple[RunDir, 
     assert "source_mode must be one of cosmos, deep, hybrid, got None" in lensed[0]["message"]
 
 
+def test_a_mixture_can_be_paired(made: tuple[RunDir, RunConfig], banks: Banks) -> None:
+    run, config = made
+    shard = list_shards(run.manifest)[0]
+    renderer = Renderer(config.generation("uber").with_pairing("prime"), banks, config)
+    rows = renderer.render(read_shard(shard), run.cutouts / shard.part).to_pylist()
+    alone = {r["task_id"]: r for r in stamps_of(run, "uber")}
+    for row in rows:
+        task = alone[row["pair_id"]]
+        assert (row["status"], row["artifact_profile"]) == ("OK", task["artifact_profile"])
+        assert row["source_mode"] == ("none" if row["sample_kind"] == "control" else task["source_mode"])
+        assert (row["stamp_npz"] == task["stamp_npz"]) == (row["task_id"] == row["pair_id"])
+    assert {r["sample_kind"] for r in rows} == {"positive", "control", "negative"}
+
+
 def test_a_bank_of_the_other_kind_is_refused(banks: Banks, tmp_path: Path) -> None:
     from dhs_pipeline.banks import prepare_cosmos_bank
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from small_run import NASTY, NO_BANKS, SETTINGS, InProcessSpark, make_run
 
 from dhs_gen.paired_controls.kinds import NegativeKind, SampleKind, member_id, negative_kind
@@ -26,7 +27,7 @@ from dhs_pipeline.compare import compare
 from dhs_pipeline.config import Pairing, RunConfig
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.injection import Renderer, list_shards, read_shard, run_injection
-from dhs_pipeline.report import write_report
+from dhs_pipeline.report import data, page, plots, selection, write_report
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import ARC_COLUMNS, COMPACTED, HOST_COLUMNS, METRICS, STAMPS, TASK, WIDE, wide_schema
 from dhs_pipeline.stage import StageError
@@ -331,7 +332,8 @@ def test_wide_of_what_has_no_pairs(made: Made, tmp_path: Path, capsys: pytest.Ca
 def test_wide_of_a_torn_pair(made: Made, tmp_path: Path, spoil: Callable[[pa.Table], pa.Table], words: str) -> None:
     files = (made[0].phase4c("gen7_prime") / "stamps").files(".parquet")
     table = pa.concat_tables([f.read_table() for f in files])
-    paired = table.filter(pa.array([len(members(table.to_pylist())[i]) == 3 for i in table["pair_id"].to_pylist()][:]))
+    sizes = Counter(table["pair_id"].to_pylist())
+    paired = table.filter(pa.array([sizes[i] == 3 for i in table["pair_id"].to_pylist()]))
     (tmp_path / "torn").mkdir()
     pq.write_table(spoil(paired), tmp_path / "torn" / "part-0.parquet")
     with pytest.raises(StageError, match=words):
@@ -395,9 +397,7 @@ def test_a_pair_in_two_splits_is_found(made: Made, tmp_path: Path) -> None:
     assert validate_parquet_stamps(str(tmp_path))["findings"] == {"split_leaks_pair": 1}
 
 
-def test_the_report_tells_members_apart(made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from dhs_pipeline.report import data, page, selection
-
+def test_the_report_tells_members_apart(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = made
     sample = data.read_sample(run, "gen7_prime", max_rows=10**6)
     alone = data.read_sample(run, "gen7", max_rows=10**6)
@@ -417,15 +417,24 @@ def test_the_report_tells_members_apart(made: Made, monkeypatch: pytest.MonkeyPa
     assert {r["sample_kind"] for r in negatives} == {"negative"}
     picks = selection.random_lenses(sample)
     control = by_id(rows_of(run, "control"))
-    shown = page._read_own_controls(run, sample, picks)
-    assert shown == {
-        sample.row(p.index)["task_id"]: control[sample.row(p.index)["task_id"]]["stamp_npz"] for p in picks
-    }
+    ids = [sample.row(p.index)["task_id"] for p in picks]
+    assert page._read_own_controls(run, sample, picks) == {i: control[i]["stamp_npz"] for i in ids}
+    for column, lensed_only in (("mag_r", False), ("bad_pixel_frac", False), ("arc_snr_r", True)):
+        counts = [outline(s, column, lensed_only=lensed_only) for s in (sample, alone)]
+        assert (counts[0] == counts[1]).all()
+        assert counts[0].sum() > 20
     monkeypatch.setattr(page, "distributions_png", lambda *_: b"")
     html = write_report(run).read_bytes().decode()
     assert "Hard negatives" in html
     assert f"negative&nbsp;{kinds['negative']}" in html
     assert "NO_MATCHED_HOST" in html
+
+
+def outline(sample: Any, column: str, *, lensed_only: bool) -> Any:
+    """Rows per bin that the report draws."""
+    ax = Figure().add_subplot()
+    plots._histogram(ax, [sample], column, "", lensed_only=lensed_only)
+    return ax.patches[0].get_data().values
 
 
 def test_a_pairing_may_have_negatives_alone(made: Made) -> None:

@@ -143,7 +143,7 @@ def test_weights_must_be_probabilities_of_every_kind(change: dict[str, float | N
 
 
 def sky(count: int, seed: int = 1) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Hosts in four regions of two folds, on a coarse grid of values so that ties happen, one in six without a cutout."""
+    """Hosts in four regions of two folds, on a coarse grid so that ties happen; one in six has no cutout."""
     rng = np.random.default_rng(seed)
     hosts, cutouts = [], {}
     for i in range(count):
@@ -156,7 +156,7 @@ def sky(count: int, seed: int = 1) -> tuple[list[dict[str, Any]], dict[str, dict
         cutouts[name] = {
             "status": "NO_COVERAGE" if failed else "OK",
             "message": f"{name} is not covered" if failed else None,
-            "psfsize_r_map_arcsec": None if failed else 1.2 + 0.05 * rng.integers(5),
+            "psfsize_r_map_arcsec": 1.2 + 0.05 * rng.integers(5),
         }
         hosts.append(row)
     return hosts, cutouts

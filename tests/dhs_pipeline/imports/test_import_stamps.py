@@ -83,6 +83,8 @@ def test_table_is_in_the_schema_and_numbers_keep_their_meaning(tmp_path: Path) -
         assert first[name] is None  # the earlier number means something else, or is not there
     assert second["psf_fwhm_used_z_arcsec"] is second["theta_e_over_fwhm_z"] is None
     assert [r["arc_injected"] for r in (first, second, control)] == [1, 1, 0]
+    assert [r["sample_kind"] for r in (first, second, control)] == ["positive", "positive", "control"]
+    assert all((r["pair_id"], r["negative_kind"]) == (r["task_id"], None) for r in (first, second, control))
     assert control["theta_e_arcsec"] is control["lens_model"] is control["theta_e_over_fwhm_r"] is None
     assert {r["gen_variant"] for r in (first, second, control)} == {"imported"}
     assert report["target_columns"]["gen_variant"] == {"outcome": "assigned", "value": "imported", "null_rows": 0}
