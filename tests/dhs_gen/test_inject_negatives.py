@@ -94,12 +94,6 @@ def control(key: str = "pair", artifacts: ArtifactConfig | None = None) -> Stamp
     return inject(control_task(key), HOST, None, 1.0, SETTINGS, artifacts)
 
 
-def total_flux(stamp: Stamp, band: str) -> float:
-    """Flux of the light, on the stamp and off it."""
-    result = stamp.bands[band]
-    return result.lensed_flux_nmgy / (1.0 - result.off_stamp_frac)
-
-
 def moments(stamp: Stamp, band: str = "r") -> tuple[float, float, NDArray[np.float64]]:
     """Centroid from the host's in arcsec, and eigenvalues of the second moments in arcsec², of the light."""
     arc = stamp.bands[band].arc.astype(float)
@@ -154,8 +148,9 @@ def test_a_negative_is_its_pair_but_for_the_light(kind: NegativeKind) -> None:
 def test_a_negative_has_the_flux_and_colours_of_its_pairs_arc(kind: NegativeKind) -> None:
     stamp, positive = made(kind), made(None)
     for band in "grz":
-        rel = 2e-3 if kind is NegativeKind.WRONG_CENTRE_ARC else 1e-9  # its rays are shot anew
-        assert total_flux(stamp, band) == pytest.approx(total_flux(positive, band), rel=rel)
+        # On the stamp: no kind has more than 5e-4 of its light off it.
+        flux, expected = (s.bands[band].arc.sum(dtype=float) for s in (stamp, positive))
+        assert flux == pytest.approx(expected, rel=1e-3)
         assert stamp.bands[band].lensed_flux_nmgy == pytest.approx(stamp.bands[band].arc.sum(dtype=float), rel=1e-5)
         assert not np.allclose(stamp.bands[band].arc, positive.bands[band].arc, atol=0.05 * stamp.bands[band].arc.max())
     if kind in IMAGES_OF_THE_SOURCE:
@@ -182,12 +177,13 @@ def test_every_channel_of_a_coloured_source_lends_its_own_flux() -> None:
     plane, half = TEMPLATE.pixels[0], TEMPLATE.pixels.shape[-1] // 2
     coloured = dataclasses.replace(TEMPLATE, pixels=np.stack([plane, np.roll(plane, half // 2, axis=1), plane]))
     positive = made(None, template=coloured)
-    ratio = total_flux(positive, "r") / total_flux(made(None), "r")
+    ratio = positive.bands["r"].arc.sum(dtype=float) / made(None).bands["r"].arc.sum(dtype=float)
     assert abs(ratio - 1) > 0.05, "the moved channel must be magnified differently"
     for kind in KINDS:
         stamp = made(kind, template=coloured)
         for band in "grz":
-            assert total_flux(stamp, band) == pytest.approx(total_flux(positive, band), rel=2e-3)
+            flux, expected = (s.bands[band].arc.sum(dtype=float) for s in (stamp, positive))
+            assert flux == pytest.approx(expected, rel=2e-3)
 
 
 # ------------------------------------------------------------------------------------------------ shuffled light

@@ -112,6 +112,8 @@ def test_clumps_hold_their_fraction_on_the_ring() -> None:
     spots = clumpy - 0.7 * smooth
     assert spots.min() > -1e-12
     assert spots.sum() == pytest.approx(0.3, abs=1e-9)
+    far_away = (clumpy / np.maximum(smooth, 1e-99))[smooth > 0.01 * smooth.max()].min()
+    assert far_away == pytest.approx(0.7, abs=1e-3)
     # Gaussians of width σ about the ring: mean r² = R₀² + 2σ².
     assert (spots * (x**2 + y**2)).sum() / 0.3 == pytest.approx(1.4**2 + 2 * 0.168**2, rel=5e-3)
 
@@ -147,15 +149,19 @@ def test_spiral_has_two_equal_arms_about_theta_e() -> None:
     assert np.count_nonzero(bright & ~np.roll(bright, 1)) == 2
 
 
-def test_arm_has_its_width_across() -> None:
-    """Steep arms (89.9°) are rays from the centre: at R = θ_E their section is a Gaussian of σ = 0.1 θ_E."""
-    light, x, y = plane(spiral(pitch_deg=89.9, arm_width_frac=0.1, extent_frac=0.2))
-    radius, azimuth = np.hypot(x, y), np.arctan2(y, x)
-    on_ring = np.abs(radius - 1.4) < 0.3
-    start = 0.5 * np.angle((light * np.exp(2j * azimuth))[on_ring].sum())
-    behind = (azimuth - start + math.pi / 2) % math.pi - math.pi / 2
-    section = np.sqrt((light * (radius * behind) ** 2)[on_ring].sum() / light[on_ring].sum())
-    assert section == pytest.approx(0.14, rel=0.02)
+@pytest.mark.parametrize("pitch_deg", [30.0, 60.0, 89.9])
+def test_arm_has_its_width_across(pitch_deg: float) -> None:
+    """Along a circle the section of an arm is a Gaussian of σ/sin(pitch); 89.9° are rays from the centre."""
+    light, x, y = plane(spiral(pitch_deg=pitch_deg, arm_width_frac=0.1, extent_frac=0.2))
+    radius = np.maximum(np.hypot(x, y), 1e-9)
+    near = np.abs(radius - 1.4) < 0.3
+    sections = []
+    for sense in (-1.0, 1.0):  # the wrong sense smears the arm
+        azimuth = np.arctan2(y, x) - sense * np.log(radius / 1.4) / math.tan(math.radians(pitch_deg))
+        start = 0.5 * np.angle((light * np.exp(2j * azimuth))[near].sum())
+        behind = (azimuth - start + math.pi / 2) % math.pi - math.pi / 2
+        sections.append(np.sqrt((light * (radius * behind) ** 2)[near].sum() / light[near].sum()))
+    assert min(sections) == pytest.approx(0.14 / math.sin(math.radians(pitch_deg)), rel=0.02)
 
 
 # ---------------------------------------------------------------------------------------------------- anything
