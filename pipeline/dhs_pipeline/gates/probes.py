@@ -51,14 +51,18 @@ class Contest:
 
 
 def linear(x: NDArray[np.float32], y: NDArray[np.intp], x_new: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    """Logistic regression on standardised features (of pictures: on their leading principal components)."""
+    """Logistic regression on standardised features (of pictures: on their leading principal components).
+
+    A missing feature (NaN) becomes the median of the training rows, and that it is missing a feature of its own.
+    """
     from sklearn.decomposition import PCA
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     flat, flat_new = _flat(x), _flat(x_new)
-    steps = [StandardScaler()]
+    steps = [SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()]
     if flat.shape[1] > _COMPONENTS:
         steps += [PCA(_COMPONENTS, random_state=seed, svd_solver="randomized"), StandardScaler()]
     model = make_pipeline(*steps, LogisticRegression(max_iter=500))
