@@ -54,7 +54,7 @@ def metadata_only(data: GateData, config: GatesConfig) -> GateResult:
 
 
 def _sampled(rows: pa.Table, max_rows: int) -> Index:
-    """Rows with a stamp, in the order of the set: of large sets whole pairs in the order of a hash, about so many rows."""
+    """Rows with a stamp, in the order of the set: of large sets about so many, whole pairs by a hash."""
     ok = np.flatnonzero(ok_rows(rows))
     if ok.size <= max_rows:
         return ok

@@ -75,6 +75,8 @@ def boosting(x: NDArray[np.float32], y: NDArray[np.intp], x_new: NDArray[np.floa
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     flat, flat_new = _flat(x), _flat(x_new)
+    there = ~np.isnan(flat).all(axis=0)  # trees split on missing values, but cannot bin a feature without any
+    flat, flat_new = flat[:, there], flat_new[:, there]
     if flat.shape[1] > _COMPONENTS:
         pca = PCA(_COMPONENTS, random_state=seed, svd_solver="randomized").fit(flat)
         flat, flat_new = pca.transform(flat), pca.transform(flat_new)
