@@ -97,16 +97,21 @@ class _Pictures:
         self._pixels: dict[int, Pixels] = {row: decode(b) for row, b in read_stamps(data, rows, wanted).items()}
 
     def card(self, task_id: str, reason: str) -> Card:
-        """Positive, control, hard negative and the light of the row's pair, as far as they are there."""
-        images = []
+        """The row (of a control its positive), its control and the light, as far as they are there."""
+        images, lines = [], [reason]
         members = self._members.get(task_id, {})
         for label, row in members.items():
             if row in self._pixels:
                 images.append(_image(label, self._pixels[row]))
+            else:
+                lines.append(f"no stamp of the {label}{self._status(row)}")
         light = next((row for label, row in members.items() if label != CONTROL and row in self._pixels), None)
         if light is not None and self._pixels[light].arc is not None:
             images.append(_image("light", self._pixels[light], arc=True))
-        return Card(tuple(images), (reason, task_id), "")
+        return Card(tuple(images), (*lines, task_id), "")
+
+    def _status(self, row: int) -> str:
+        return f": {self._rows.column('status')[row].as_py()}" if has(self._rows, "status") else ""
 
 
 def _members(rows: pa.Table, task_ids: set[str]) -> dict[str, dict[str, int]]:
@@ -125,8 +130,8 @@ def _members(rows: pa.Table, task_ids: set[str]) -> dict[str, dict[str, int]]:
             found[task_id] = {"stamp" if kinds is None else str(kinds[row]): row}
         else:
             of = {kind: int(pairs.first[kind][pair]) for kind in (POSITIVE, CONTROL, NEGATIVE)}
-            wanted = of if of[NEGATIVE] == row else {kind: r for kind, r in of.items() if kind != NEGATIVE}
-            found[task_id] = {kind: r for kind, r in wanted.items() if r >= 0}
+            own = NEGATIVE if of[NEGATIVE] == row else POSITIVE
+            found[task_id] = {kind: of[kind] for kind in (own, CONTROL) if of[kind] >= 0}
     return found
 
 

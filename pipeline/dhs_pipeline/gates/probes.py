@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.result import CannotRun, Figure
-from dhs_pipeline.gates.statistics import auc_interval, chance_standard_error, ranks_by_fold
+from dhs_pipeline.gates.statistics import CROSS_VALIDATED, auc_interval, chance_standard_error, ranks_by_fold
 
 FitPredict = Callable[[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], int], NDArray[np.float64]]
 """(x of training, labels, x to score, seed) → scores, higher for label 1."""
@@ -137,7 +137,8 @@ def indistinguishable(
 ) -> list[Figure]:
     """One AUC per probe for two groups that nothing should tell apart: each at most 0.5 + k standard errors.
 
-    The standard error is the larger of that of independent rows and that of the block bootstrap.
+    The standard error is the larger of that of independent rows and that of the block bootstrap, times √2, for the
+    scores are cross-validated (:data:`~dhs_pipeline.gates.statistics.CROSS_VALIDATED`).
 
     Raises
     ------
@@ -158,7 +159,7 @@ def indistinguishable(
     for probe_name, probe in probes.items():
         scores = cross_validated(contest, probe, config.folds)
         found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{gate} {name} {probe_name}")
-        limit = 0.5 + config.sigmas * max(chance, found.standard_error)
+        limit = 0.5 + config.sigmas * CROSS_VALIDATED * max(chance, found.standard_error)
         figures.append(
             Figure(
                 f"{name}, {probe_name}: AUC",

@@ -197,7 +197,8 @@ def _cannot_or_fail(gate: str, figures: Sequence[Figure], why: str, offenders: S
 
 def _offenders(rows: pa.Table, pairs: Pairs, broken: Mask, reason: str, config: GatesConfig) -> list[Offender]:
     some = np.flatnonzero(broken)[: config.max_offenders]
-    first = np.max([pairs.first[kind][some] for kind in (POSITIVE, CONTROL, NEGATIVE)], axis=0)
+    positive, control, negative = (pairs.first[kind][some] for kind in (POSITIVE, CONTROL, NEGATIVE))
+    first = np.where(positive >= 0, positive, np.where(control >= 0, control, negative))
     return _rows_at(rows, first, reason, config)
 
 
