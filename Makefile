@@ -8,6 +8,7 @@ GENERATION ?= gen7
 SOURCE ?=
 COSMOS ?=
 TASK ?=
+SET ?= $(OUT)/phase4c/$(GENERATION)
 ARGS ?=
 TORCH ?= requirements-torch.lock
 
@@ -17,7 +18,7 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run compare stage-4a stage-4b stage-4c stage-4p5 import report show test test-slow check bench parity docs wheel clean
+.PHONY: help setup lock run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -65,6 +66,9 @@ import: $(STAMP)  ## data of the earlier layouts: SOURCE=… OUT=…
 
 report: $(STAMP)  ## OUT/report/index.html
 	$(DHS) report --out $(OUT)
+
+gates: $(STAMP)  ## what a data set lets a classifier cheat with: SET=<stamps>, or GENERATION=… OUT=…
+	$(DHS) gates $(SET) $(ARGS)
 
 show: $(STAMP)  ## one task with its truth and a picture: TASK=… OUT=…
 	$(DHS) show $(TASK) --out $(OUT) $(ARGS)

@@ -24,14 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        code = args.run(args)
     except _USER_ERRORS as error:
         print(f"dhs: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dhs: interrupted; the same command continues where this one stopped", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     wide.add_argument("path", metavar="PATH", help="stamps of a paired generation: of 4c, or compacted")
     wide.add_argument("--out", required=True, help="folder to make, local or s3://")
     wide.add_argument("--force", action="store_true", help="throw away what is there and do it again")
+
+    gates = _command(commands, "gates", _gates, "what a data set lets a classifier cheat with; exit code 1 if anything")
+    gates.add_argument("path", metavar="PATH", help="stamps, or a generation's folder in phase4c or phase4p5")
+    gates.add_argument("--config", default="default", help="limits: name in conf/gates or a YAML file")
+    gates.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one limit")
+    gates.add_argument("--run", dest="run_dir", metavar="RUN_DIR", help="the run that made the set; default: around it")
+    gates.add_argument("--real", nargs="+", default=[], metavar="FILE", help="stamps of real lenses")
+    gates.add_argument("--only", metavar="NAMES", help="comma-separated gates; default: all")
+    gates.add_argument("--out", help="folder of the results; default: _gates in the generation's folder")
+    gates.add_argument("--master", help="scan the set on Spark: local[2] and the like")
 
     bank = _command(commands, "bank", _bank, "build a source bank")
     bank.add_argument("source", metavar="SOURCE", help="GalSim folder or .h5 (cosmos); FITS cutouts or .npz (deep)")
@@ -261,6 +271,22 @@ def _wide(args: argparse.Namespace) -> None:
     from dhs_pipeline.wide import write_wide
 
     _print_summary(write_wide(Location.of(args.path), Location.of(args.out), force=args.force))
+
+
+def _gates(args: argparse.Namespace) -> int:
+    from dhs_pipeline.gates.runner import exit_code, load_limits, results_table, run_gates
+
+    results = run_gates(
+        Location.of(args.path),
+        load_limits(args.config, args.set),
+        master=args.master,
+        run_dir=_location(args.run_dir),
+        real=[Location.of(file) for file in args.real],
+        out=_location(args.out),
+        only=args.only.split(",") if args.only is not None else None,
+    )
+    print(results_table(results))
+    return exit_code(results)
 
 
 def _bank(args: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ class MetadataLimits(Model):
     """metadata_only: columns that may be known before a stamp is opened."""
 
     columns: tuple[str, ...]
+    max_rows: Count
 
 
 class IdentityLimits(Model):

@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from dhs_pipeline.gates.rerender import Rerenderer
 
+PAIR_COLUMNS = pa.schema(
+    [
+        pa.field("pair_id", pa.string()),
+        pa.field("sample_kind", pa.string()),  # positive, control, negative
+        pa.field("negative_kind", pa.string()),  # null in others
+    ]
+)
+"""What makes a set one of pairs."""
+
 PIXEL_FACTS = pa.schema(
     [
-        pa.field("file", pa.string()),
-        pa.field("split", pa.string()),
+        pa.field("file", pa.string()),  # below the folder of the stamps
+        pa.field("file_row", pa.int64()),  # row in it, from 0
+        pa.field("row_in_file", pa.int64()),  # rank of the row's pair among the pairs of the file
+        pa.field("split", pa.string()),  # of the folder region_split=<split>, else of the column region_split
         pa.field("stamp_bytes", pa.int64()),
         pa.field("stamp_keys", pa.string()),  # keys of the NPZ, in their order, joined by ","
         pa.field("stamp_dtypes", pa.string()),  # dtypes of the images, in band order, joined by ","
@@ -28,7 +39,11 @@ PIXEL_FACTS = pa.schema(
         pa.field("pixels_max", pa.float64()),
     ]
 )
-"""What the scan of a set adds to each row: facts that need the stamp but not its picture."""
+"""What the scan of a set adds to each row: facts that need the stamp but not its picture.
+
+Members of a pair lie next to each other in one order of classes, so the row's own place in the file tells its class by
+design. Nobody feeds it to a network; what must not tell is the place of the pair, so ``row_in_file`` is that.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +157,8 @@ class GateData:
         at hand, with the reason in ``no_rerender``.
     real_lenses
         (m, bands, H, W) stamps of real lenses, or None.
+    no_sample
+        Why the sample is empty, where it is.
     """
 
     rows: pa.Table
@@ -151,3 +168,4 @@ class GateData:
     rerender: Rerenderer | None
     no_rerender: str
     real_lenses: NDArray[np.float32] | None
+    no_sample: str = ""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.result import CannotRun, Figure
-from dhs_pipeline.gates.statistics import auc_interval, chance_standard_error, ranks_by_fold
+from dhs_pipeline.gates.statistics import CROSS_VALIDATED, auc_interval, chance_standard_error, ranks_by_fold
 
 FitPredict = Callable[[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], int], NDArray[np.float64]]
 """(x of training, labels, x to score, seed) → scores, higher for label 1."""
@@ -51,14 +51,18 @@ class Contest:
 
 
 def linear(x: NDArray[np.float32], y: NDArray[np.intp], x_new: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    """Logistic regression on standardised features (of pictures: on their leading principal components)."""
+    """Logistic regression on standardised features (of pictures: on their leading principal components).
+
+    A missing feature (NaN) becomes the median of the training rows, and that it is missing a feature of its own.
+    """
     from sklearn.decomposition import PCA
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     flat, flat_new = _flat(x), _flat(x_new)
-    steps = [StandardScaler()]
+    steps = [SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()]
     if flat.shape[1] > _COMPONENTS:
         steps += [PCA(_COMPONENTS, random_state=seed, svd_solver="randomized"), StandardScaler()]
     model = make_pipeline(*steps, LogisticRegression(max_iter=500))
@@ -71,6 +75,8 @@ def boosting(x: NDArray[np.float32], y: NDArray[np.intp], x_new: NDArray[np.floa
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     flat, flat_new = _flat(x), _flat(x_new)
+    there = ~np.isnan(flat).all(axis=0)  # trees split on missing values, but cannot bin a feature without any
+    flat, flat_new = flat[:, there], flat_new[:, there]
     if flat.shape[1] > _COMPONENTS:
         pca = PCA(_COMPONENTS, random_state=seed, svd_solver="randomized").fit(flat)
         flat, flat_new = pca.transform(flat), pca.transform(flat_new)
@@ -131,7 +137,8 @@ def indistinguishable(
 ) -> list[Figure]:
     """One AUC per probe for two groups that nothing should tell apart: each at most 0.5 + k standard errors.
 
-    The standard error is the larger of that of independent rows and that of the block bootstrap.
+    The standard error is the larger of that of independent rows and that of the block bootstrap, times √2, for the
+    scores are cross-validated (:data:`~dhs_pipeline.gates.statistics.CROSS_VALIDATED`).
 
     Raises
     ------
@@ -152,7 +159,7 @@ def indistinguishable(
     for probe_name, probe in probes.items():
         scores = cross_validated(contest, probe, config.folds)
         found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{gate} {name} {probe_name}")
-        limit = 0.5 + config.sigmas * max(chance, found.standard_error)
+        limit = 0.5 + config.sigmas * CROSS_VALIDATED * max(chance, found.standard_error)
         figures.append(
             Figure(
                 f"{name}, {probe_name}: AUC",

@@ -116,3 +116,17 @@ def reported(
 ) -> Figure:
     """A number that is shown and not judged."""
     return Figure(name, value, low, high, "", True, rows, blocks)
+
+
+def key_figure(result: GateResult) -> Figure | None:
+    """The first figure that breaks its limit, else one with limit and interval, else one with a limit, else any."""
+    figures = result.figures
+    for wanted in (
+        [f for f in figures if not f.ok],
+        [f for f in figures if f.limit and f.low is not None],
+        [f for f in figures if f.limit],
+        list(figures),
+    ):
+        if wanted:
+            return wanted[0]
+    return None

@@ -16,6 +16,14 @@ from scipy.stats import rankdata
 
 from dhs_gen.streams import stream
 
+CROSS_VALIDATED = math.sqrt(2.0)
+"""By how much the AUC of cross-validated scores that know nothing varies more than that of scores fixed beforehand.
+
+What a fold has by chance trains the models of the other folds, and what they have trains its own: each product of two
+folds comes twice, which doubles the variance, for any number of folds. It is exact for linear scores (1.41 +- 0.04 by
+simulation); boosted trees and a convolutional network stay below it (1.2).
+"""
+
 
 @dataclass(frozen=True)
 class Interval:

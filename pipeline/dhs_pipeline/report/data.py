@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dhs_gen.paired_controls.kinds import SampleKind
@@ -289,3 +290,10 @@ def read_psfsize_maps(run: RunDir, samples: Sequence[Sample]) -> dict[str, dict[
 def _cutout_part(metrics_part: str) -> str:
     """part-<part>-<row group>.parquet of 4c belongs to part-<part>.parquet of 4b."""
     return metrics_part.removesuffix(".parquet").rpartition("-")[0] + ".parquet"
+
+
+def read_gates(run: RunDir) -> list[Markup]:
+    """What ``dhs gates`` found in the generations of the run: the sections that it wrote beside them."""
+    folders = [phase / name for phase in (run.where / "phase4c", run.where / "phase4p5") for name in phase.folders()]
+    found = [folder / "_gates" / "section.html" for folder in folders if (folder / "_gates" / "gates.json").exists()]
+    return [Markup(section.read_bytes().decode()) for section in found]

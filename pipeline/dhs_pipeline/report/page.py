@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dhs_gen.paired_controls.kinds import SampleKind
@@ -79,7 +80,7 @@ def write_report(run: RunDir) -> Location:
     started = time.perf_counter()
     summaries = data.read_summaries(run)
     samples = [data.read_sample(run, name, max_rows=data.MAX_ROWS) for name in _in_page_order(run.generations())]
-    html = _environment().from_string(_template()).render(**_content(run, summaries, samples))
+    html = environment().from_string(_template()).render(**_content(run, summaries, samples))
     return _write(run, html, summaries, started)
 
 
@@ -109,11 +110,17 @@ def _write(run: RunDir, html: str, summaries: Sequence[tuple[str, dict[str, Any]
     return page
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """How pages are made: everything is escaped, a name that is not there is an error."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["count"] = lambda n: f"{n:,}".replace(",", "\u202f")
     environment.filters["size"] = _size
     return environment
+
+
+def style() -> Markup:
+    """The style sheet of the pages."""
+    return Markup((files("dhs_pipeline.report") / "style.css").read_text(encoding="utf-8").rstrip())
 
 
 def _template() -> str:
@@ -135,6 +142,8 @@ def _content(run: RunDir, summaries: Sequence[tuple[str, dict[str, Any]]], sampl
     drawn = any(s.ok.any() for s in samples)
     maps = data.read_psfsize_maps(run, samples) if drawn else {}
     return {
+        "style": style(),
+        "gates": data.read_gates(run),
         "experiment_id": record["config"]["experiment_id"],
         "where": run.where.uri,
         "code_version": __version__,
