@@ -77,6 +77,7 @@ class AmplitudeLimits(Model):
     pairs: Count
     steps: Annotated[int, Field(ge=2)]
     tolerance: NonNegative
+    min_fall: Fraction
 
 
 class PsfSwapLimits(Model):
@@ -86,6 +87,9 @@ class PsfSwapLimits(Model):
     factors: tuple[Positive, ...]
     max_auc_change: Positive
     max_psfsize_difference: Fraction
+    max_kernel_difference: Fraction
+    max_arc_difference: Fraction
+    max_sharpness_difference: Fraction
 
 
 class TransformLimits(Model):
