@@ -36,6 +36,7 @@ from dhs_pipeline.cli import main as dhs
 from dhs_pipeline.config import RunConfig
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.injection import Renderer, list_shards, read_shard
+from dhs_pipeline.pairs import members_of
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.sources import Banks, source_maker
 from dhs_pipeline.storage import Location
@@ -82,7 +83,8 @@ def kernel_rates(run: RunDir, generation: str, n_tasks: int) -> dict[str, Any]:
     renderer = Renderer(config.generation(generation), banks, config)
     make = source_maker(config.generation(generation), banks, config.manifest.folds)
     jobs = positive_tasks(run, n_tasks)
-    ours_ms, ours = timed(lambda job: renderer.stamp(job[0], job[1])[0], jobs)
+    alone = config.generation(generation)
+    ours_ms, ours = timed(lambda job: renderer.stamp(members_of(job[0], alone)[0], job[1])[0], jobs)
     peers = {}
     for factor in (3, 5):
         peers[factor] = timed(lambda job, f=factor: notebook_stamp(job, make, config, f), jobs)

@@ -1,7 +1,8 @@
-"""One stamp: cut it from the host, render the arc, add it with its noise, measure.
+"""One stamp: cut it from the host, render its light, add it with its noise, measure.
 
-Positives and controls pass through the same lines in the same order; the only difference is the arc. Artifacts (Gen8)
-are drawn from the task's id and scaled by the host's pixels, so they do not know of it either.
+Positives, controls and hard negatives pass through the same lines in the same order; the only difference is the light
+(:mod:`dhs_gen.paired_controls.light`), which is called the arc below. Artifacts (Gen8) are drawn from the task's id and
+scaled by the host's pixels, so they do not know of it either.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from dhs_gen.domain_randomization.stamp import (
     draw_artifacts,
 )
 from dhs_gen.lensing.rays import Accuracy
-from dhs_gen.lensing.render import LensedSource, StampGrid, draw, lens_source
+from dhs_gen.lensing.render import LensedSource, StampGrid, draw
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.metrics import ArcSnr, arc_snr, good_pixels
 from dhs_gen.noise import add_arc_variance, arc_shot_noise
+from dhs_gen.paired_controls.light import StampLight, stamp_light
+from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.psf import Psf, PsfError, elliptical_moffat_for_psfsize, moffat_for_psfsize
 from dhs_gen.stamps import encode_stamp
 from dhs_gen.status import Status
@@ -88,7 +91,7 @@ class Stamp:
     """A finished stamp with everything that was measured on it.
 
     ``corner_xy_pix`` is the brick (column, row) of the first pixel, to which a sub-pixel jitter adds its fraction.
-    ``artifacts`` is None where none were asked for.
+    ``magnification`` is None where the light is no image of the source; ``artifacts`` where none were asked for.
     """
 
     bands: Mapping[str, BandResult]
@@ -118,6 +121,7 @@ def inject(
     flux_scale: float,
     settings: InjectionSettings,
     artifacts: ArtifactConfig | None = None,
+    negative: Negative | None = None,
 ) -> Stamp:
     """Make the stamp of one task.
 
@@ -136,6 +140,9 @@ def inject(
         Common to all stamps.
     artifacts
         Strengths of the artifacts; None adds none.
+    negative
+        Light in place of the arc, for a hard negative: the task is its pair's, so that all but the light is the pair's.
+        The layer and the fluxes of the arc are then those of this light. None for positives and controls.
 
     Raises
     ------
@@ -150,7 +157,9 @@ def inject(
     lens_xy_pix = (x + rest_x, y + rest_y)
     psfs = {b: _psf(cutout, b, settings, ROUND if drawn is None else drawn.psf[b]) for b in task.bandset}
     g_eff = {b: _electrons_per_nmgy(cutout, b, settings) for b in task.bandset}
-    lensed = _lens(task, template, lens_xy_pix, settings)
+    grid = StampGrid(task.stamp_size_pix, settings.pixscale_arcsec, settings.kernel_size_pix)
+    light = stamp_light(task, template, lens_xy_pix, grid, settings.accuracy, negative)
+    lensed = None if light is None else light.lensed
     hosts = {b: _host_pixels(cutout, b, window, (rest_x, rest_y)) for b in task.bandset}
     layers, degraded = _with_artifacts(drawn, hosts, psfs, g_eff, settings)
     maskbits = None if cutout.maskbits is None else cutout.maskbits[window]
@@ -162,6 +171,7 @@ def inject(
         flux = 0.0 if lensed is None else flux_scale * _unlensed_flux(task, band)
         arc = _arc(lensed, index, flux, psfs[band], task.stamp_size_pix)
         noise = arc_shot_noise(arc, g_eff[band], stream(task.task_id, "arc_shot_noise", band=band))
+        arc, noise = _placed(light, arc), _placed(light, noise)
         invvar = layers[band].invvar
         bands[band] = BandResult(
             image=_add(layers[band], arc + noise),
@@ -185,7 +195,7 @@ def inject(
             cutout.corner_xy_pix[1] + window[0].start,
         ),
         lens_xy_pix=lens_xy_pix,
-        magnification=None if lensed is None else float(lensed.magnification.mean()),
+        magnification=None if light is None else light.magnification,
         bad_pixel_frac=_bad_pixel_frac(maskbits, layers, settings.bad_mask),
         artifacts=None if degraded is None else degraded.record(),
     )
@@ -319,20 +329,6 @@ def _unlensed_flux(task: Task, band: str) -> float:
     return task.source.flux_nmgy(band) * transmission
 
 
-def _lens(
-    task: Task,
-    template: SourceTemplate | None,
-    lens_xy_pix: tuple[float, float],
-    settings: InjectionSettings,
-) -> LensedSource | None:
-    if template is None or task.lens is None or task.source is None:
-        return None
-    grid = StampGrid(task.stamp_size_pix, settings.pixscale_arcsec, settings.kernel_size_pix)
-    return lens_source(
-        task.lens, template, (task.source.x_arcsec, task.source.y_arcsec), lens_xy_pix, grid, settings.accuracy
-    )
-
-
 def _arc(
     lensed: LensedSource | None, band_index: int, flux_nmgy: float, psf: Psf, size_pix: int
 ) -> NDArray[np.float64]:
@@ -343,6 +339,10 @@ def _arc(
     if not np.isfinite(arc).all():
         raise TaskFailed(Status.RENDER_NOT_FINITE, "the rendered arc is not finite")
     return arc
+
+
+def _placed(light: StampLight | None, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    return pixels if light is None else light.placed(pixels)
 
 
 def _off_stamp(

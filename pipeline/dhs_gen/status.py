@@ -55,6 +55,8 @@ class Status(StrEnum):
     EXPOSURES_MISSING = "EXPOSURES_MISSING"
     TASK_INVALID = "TASK_INVALID"
     RENDER_NOT_FINITE = "RENDER_NOT_FINITE"
+    # 4c: a pair's control on another host
+    NO_MATCHED_HOST = "NO_MATCHED_HOST"
     # imports: a stamp of an earlier data set that failed there or cannot be used
     IMPORTED_FAILED = "IMPORTED_FAILED"
 

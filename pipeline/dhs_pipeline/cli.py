@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _out(stage)
     stage.add_argument("--generation", required=True)
     stage.add_argument("--artifacts", metavar="PROFILE", help="artifact profile instead of the generation's own")
+    stage.add_argument("--pairing", metavar="NAME", help="put controls beside the positives (conf/pairing)")
     _banks(stage)
     _spark(stage)
 
@@ -90,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     digest = _command(commands, "digest", _digest, "order-independent digest of a data set")
     digest.add_argument("path", metavar="PATH")
     digest.add_argument("--columns", help="comma-separated; default: all but the split labels")
+
+    wide = _command(commands, "wide", _wide, "pairs side by side: one row with the stamps of all members")
+    wide.add_argument("path", metavar="PATH", help="stamps of a paired generation: of 4c, or compacted")
+    wide.add_argument("--out", required=True, help="folder to make, local or s3://")
+    wide.add_argument("--force", action="store_true", help="throw away what is there and do it again")
 
     bank = _command(commands, "bank", _bank, "build a source bank")
     bank.add_argument("source", metavar="SOURCE", help="GalSim folder or .h5 (cosmos); FITS cutouts or .npz (deep)")
@@ -195,6 +201,8 @@ def _stage_4c(args: argparse.Namespace) -> None:
     generation = config.generation(args.generation)
     if args.artifacts:
         generation = generation.with_artifacts(args.artifacts)
+    if args.pairing:
+        generation = generation.with_pairing(args.pairing)
     banks = prepare_banks(_location(args.bank), _location(args.deep_bank), run)
     spark = start_session(f"dhs 4c {generation.name}", args.master)
     _print_summary(run_injection(spark, run, generation, banks, config, **_schedule(args)))
@@ -247,6 +255,12 @@ def _digest(args: argparse.Namespace) -> None:
     from dhs_pipeline.digest import digest_path
 
     print(digest_path(Location.of(args.path), args.columns.split(",") if args.columns else None))
+
+
+def _wide(args: argparse.Namespace) -> None:
+    from dhs_pipeline.wide import write_wide
+
+    _print_summary(write_wide(Location.of(args.path), Location.of(args.out), force=args.force))
 
 
 def _bank(args: argparse.Namespace) -> None:
@@ -306,8 +320,11 @@ def _print_summary(summary: dict[str, object]) -> None:
     shown = (
         "stage",
         "generation",
+        "manifest_rows",
         "rows",
         "rows_by_status",
+        "rows_by_sample_kind",
+        "rows_by_negative_kind",
         "rejects_by_reason",
         "seconds",
         "rows_per_second",

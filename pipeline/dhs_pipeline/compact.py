@@ -60,7 +60,7 @@ def run_compaction(
     Raises
     ------
     StageError
-        If 4c has not finished, a host, template or task would be in two splits, or a row was lost or changed.
+        If 4c has not finished, a host, pair, template or task would be in two splits, or a row was lost or changed.
     """
     source = run.phase4c(generation)
     summary_4c = require_finished(source, f"4c {generation}")
@@ -126,8 +126,8 @@ def assign_splits(rows_of_fold: Mapping[int, int], fractions: SplitFractions) ->
 
 
 def _read_keys(metrics: Location) -> pa.Table:
-    """Fold, host, template and shard file of every row, from the metrics table."""
-    columns = ["task_id", "host_id", "region_fold", "template_id"]
+    """Fold, host, pair, template and shard file of every row, from the metrics table."""
+    columns = ["task_id", "pair_id", "host_id", "region_fold", "template_id"]
     tables = []
     for file in metrics.files(".parquet"):
         table = file.read_table(columns)
@@ -138,17 +138,20 @@ def _read_keys(metrics: Location) -> pa.Table:
 
 
 def _check_disjoint(rows: pa.Table, splits: Mapping[int, str]) -> None:
-    """A task is there once; a host and a source template are in one split."""
+    """A task is there once; a host, a pair and a source template are in one split, a pair also in one file."""
     if (again := rows.num_rows - pc.count_distinct(rows.column("task_id")).as_py()) > 0:
         raise StageError(f"{again} task ids are there more than once")
     if lost := rows.column("region_fold").null_count:
         raise StageError(f"{lost} rows have no region_fold: their split cannot be told")
     split = pa.array([splits[f] for f in rows.column("region_fold").to_pylist()])
-    for column in ("host_id", "template_id"):
+    for column in ("host_id", "pair_id", "template_id"):
         used = pa.table({"name": rows.column(column), "split": split}).filter(pc.is_valid(rows.column(column)))
         pairs = used.group_by(["name", "split"]).aggregate([])
         if crossing := pairs.num_rows - pc.count_distinct(pairs.column("name")).as_py():
             raise StageError(f"{crossing} values of {column} lie in more than one split")
+    pieces = pa.table({"pair_id": rows.column("pair_id"), "file": rows.column("file")}).group_by(["pair_id", "file"])
+    if torn := pieces.aggregate([]).num_rows - pc.count_distinct(rows.column("pair_id")).as_py():
+        raise StageError(f"{torn} pairs lie in more than one file")
 
 
 def _plan(

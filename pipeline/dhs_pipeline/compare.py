@@ -123,16 +123,18 @@ def _truth(run: RunDir, generation: str) -> pa.Table:
     """The task and its fluxes of every row, and where the row lies."""
     tables = []
     for file in (run.phase4c(generation) / "metrics").files(".parquet"):
-        table = file.read_table([*TASK.names, *FLUX_COLUMNS, "status"])
+        table = file.read_table([*TASK.names, *FLUX_COLUMNS, "pair_id", "status"])
         table = table.append_column("part", pa.repeat(file.name, table.num_rows))
         tables.append(table.append_column("row", pa.array(np.arange(table.num_rows))))
     return pa.concat_tables(tables)
 
 
 def _choose(truth: Mapping[str, pa.Table], tasks: int) -> list[str]:
+    """Tasks of the manifest; of pairs that is the positive."""
     common: set[str] | None = None
     for table in truth.values():
         good = pc.and_(pc.equal(table.column("status"), Status.OK.value), pc.equal(table.column("is_control"), 0))
+        good = pc.and_(good, pc.equal(table.column("task_id"), table.column("pair_id")))
         names = set(table.filter(good).column("task_id").to_pylist())
         common = names if common is None else common & names
     if common is None or len(common) < tasks:

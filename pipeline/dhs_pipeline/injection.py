@@ -13,12 +13,16 @@ import pyarrow.parquet as pq
 
 from dhs_gen.inject import BandResult, InjectionSettings, Stamp, inject
 from dhs_gen.lensing.rays import Accuracy
+from dhs_gen.paired_controls.kinds import SampleKind
+from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout, Task, TaskFailed
-from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MixtureSource, RunConfig
+from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MatchedHost, MixtureSource, RunConfig
 from dhs_pipeline.cutouts import read_cutouts
+from dhs_pipeline.matching import read_matches
+from dhs_pipeline.pairs import MatchOf, Member, members_of
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.schemas import METRICS, RESULT, STAMPS, table_from_rows
+from dhs_pipeline.schemas import METRICS, STAMPS, table_from_rows
 from dhs_pipeline.sources import Banks, MadeSource, SourceMaker, check_banks, source_maker
 from dhs_pipeline.stage import Receipt, UnitWriter, is_finished, open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _STAMP_ROW_GROUP = 512
-_MADE = pa.schema([*RESULT, STAMPS.field("stamp_npz")])
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def run_injection(
 ) -> dict[str, Any]:
     """Render every task of the manifest in one generation; returns the stage's JSON.
 
-    Every manifest row ends in exactly one row of stamps and of metrics, with a status.
+    Every manifest row ends in exactly one row of stamps and of metrics, with a status; of a paired generation in one
+    row for each member of its pair.
 
     Raises
     ------
@@ -72,6 +76,8 @@ def run_injection(
     banks_used = check_banks(generation, banks, config.manifest.folds)
     digests = require_finished(run.phase4a, "4a")["digests"] | require_finished(run.phase4b, "4b")["digests"]
     inputs = {"manifest": digests["manifest"], "cutouts": digests["cutouts"], **banks_used}
+    if generation.matches_hosts:
+        inputs["hosts"] = digests["hosts"]
     settings = injection_config(generation, config)
     stage = open_stage("4c", run.phase4c(generation.name), settings, inputs, force=force)
     shards = list_shards(run.manifest)
@@ -79,16 +85,17 @@ def run_injection(
     pending = [s for s in shards if s.unit not in done]
     if not pending and is_finished(stage.where):
         return (stage.where / "_stage.json").read_json()
-    where, cutouts = stage.where, run.cutouts
+    where, cutouts, hosts = stage.where, run.cutouts, run.hosts
+    members = 1 if generation.pairing is None else generation.pairing.members
 
     def work(units: Iterator[Shard]) -> Iterator[Receipt]:
         renderer = Renderer(generation, banks, config)
         for shard in units:
             writer = UnitWriter(where, shard.unit)
-            stamps = renderer.render(read_shard(shard), cutouts / shard.part)
+            stamps = renderer.render(read_shard(shard), cutouts / shard.part, hosts / shard.part)
             writer.write("stamps", stamps, row_group_rows=_STAMP_ROW_GROUP)
             writer.write("metrics", stamps.select(METRICS.names).cast(METRICS), row_group_rows=65_536)
-            yield writer.finish(stamps.num_rows, Counter(stamps.column("status").to_pylist()))
+            yield writer.finish(stamps.num_rows, Counter(stamps.column("status").to_pylist()), _counts(stamps))
 
     fresh = run_units(
         spark,
@@ -96,10 +103,20 @@ def run_injection(
         pending,
         work,
         partitions=partitions,
-        rows_of=lambda shard: shard.rows,
+        rows_of=lambda shard: shard.rows * members,
         progress=progress,
     )
-    return stage.finish([*done.values(), *fresh], {"generation": generation.name})
+    extra = {"generation": generation.name, "manifest_rows": sum(s.rows for s in shards)}
+    return stage.finish([*done.values(), *fresh], extra)
+
+
+def _counts(stamps: pa.Table) -> dict[str, Counter[str]]:
+    """Rows by kind of member, and of negatives by kind."""
+    kinds, negatives = stamps.column("sample_kind"), stamps.column("negative_kind").drop_null()
+    return {
+        "rows_by_sample_kind": Counter(kinds.to_pylist()),
+        "rows_by_negative_kind": Counter(negatives.to_pylist()),
+    }
 
 
 def injection_config(generation: Generation, config: RunConfig) -> dict[str, Any]:
@@ -169,26 +186,52 @@ class Renderer:
         self._artifacts = {p.name: p.strengths() for p in used_profiles(generation, config)}
         self._flux_scale = 0.0 if generation.arc == "zero_flux" else 1.0
 
-    def render(self, tasks: pa.Table, cutout_part: Location) -> pa.Table:
-        """MANIFEST rows → STAMPS rows, in the same order."""
-        rows = tasks.to_pylist()
-        cutouts = _cutouts_of(cutout_part, rows)
-        results = table_from_rows([self._result(row, cutouts.get(row["host_id"])) for row in rows], _MADE)
-        columns = [(results if f.name in _MADE.names else tasks).column(f.name) for f in STAMPS]
-        return pa.table(columns, schema=STAMPS)
+    def render(self, tasks: pa.Table, cutout_part: Location, host_part: Location | None = None) -> pa.Table:
+        """MANIFEST rows → STAMPS rows, in the same order, the members of a pair next to each other.
 
-    def stamp(self, row: Mapping[str, Any], cutout: HostCutout | None) -> tuple[Stamp, MadeSource | None]:
-        """The stamp of one manifest row, or TaskFailed with the status it ends in."""
+        ``host_part`` (a file of phase4a/hosts) is needed by pairings with matched hosts alone.
+        """
+        members = self.members(tasks, cutout_part, host_part)
+        cutouts = _cutouts_of(cutout_part, [m.row for m in members])
+        rows = [member.columns() | self._result(member, cutouts.get(member.row["host_id"])) for member in members]
+        return table_from_rows(rows, STAMPS)
+
+    def members(self, tasks: pa.Table, cutout_part: Location, host_part: Location | None = None) -> list[Member]:
+        """MANIFEST rows → the rows to render, in their order."""
+        match_of = self._match_of(cutout_part, host_part)
+        return [m for row in tasks.to_pylist() for m in members_of(row, self._generation, match_of)]
+
+    def _match_of(self, cutout_part: Location, host_part: Location | None) -> MatchOf | None:
+        pairing = self._generation.pairing
+        if pairing is None or not isinstance(pairing.control, MatchedHost):
+            return None
+        if host_part is None:
+            raise ValueError(f"host_part must be given for the pairing {pairing.name}, got None")
+        return read_matches(host_part, cutout_part, pairing.control).__getitem__
+
+    def stamp(self, member: Member, cutout: HostCutout | None) -> tuple[Stamp, MadeSource | None]:
+        """The stamp of one row, or TaskFailed with the status it ends in."""
+        if member.failure is not None:
+            raise member.failure
+        row = member.row
         task = Task.from_row(row)
         if cutout is None:
             raise TaskFailed(Status.CUTOUT_MISSING, f"no cutout of host {row['host_id']}")
         try:
-            made = self._make_source(task, row["source_mode"])
+            made = None if member.is_dark else self._make_source(task, row["source_mode"])
             artifacts = self._artifacts[self._profile(row)]
         except ValueError as error:  # a parameter that no source can have, as a foreign manifest may hold
             raise TaskFailed(Status.TASK_INVALID, str(error)) from error
         template = None if made is None else made.template
-        return inject(task, cutout, template, self._flux_scale, self._settings, artifacts), made
+        negative = self._negative(member)
+        return inject(task, cutout, template, self._flux_scale, self._settings, artifacts, negative), made
+
+    def _negative(self, member: Member) -> Negative | None:
+        """What takes the arc's place, with its strengths."""
+        pairing = self._generation.pairing
+        if member.negative is None or pairing is None or pairing.negatives is None:
+            return None
+        return pairing.negatives.negative(member.negative)
 
     def _profile(self, row: Mapping[str, Any]) -> str:
         """Name of the row's artifact profile: the generation's, or the row's own."""
@@ -201,22 +244,23 @@ class Renderer:
             )
         return str(row["artifact_profile"])
 
-    def _result(self, row: Mapping[str, Any], cutout: HostCutout | None) -> dict[str, object]:
-        result = self._variant(row) | {"arc_injected": 0, "cutout_ok": 0}
+    def _result(self, member: Member, cutout: HostCutout | None) -> dict[str, object]:
+        result = self._variant(member) | {"arc_injected": 0, "cutout_ok": 0}
         try:
-            stamp, made = self.stamp(row, cutout)
+            stamp, made = self.stamp(member, cutout)
         except TaskFailed as failure:
             return result | {"status": failure.status.value, "message": failure.message}
-        return result | _stamp_columns(stamp, made, self._flux_scale, self._settings.layers)
+        has_arc = member.kind is SampleKind.POSITIVE and made is not None and self._flux_scale > 0
+        return result | _stamp_columns(stamp, made, self._settings.layers) | {"arc_injected": int(has_arc)}
 
-    def _variant(self, row: Mapping[str, Any]) -> dict[str, object]:
+    def _variant(self, member: Member) -> dict[str, object]:
         """What the row is rendered as; known also when it cannot be."""
-        generation = self._generation
+        generation, row = self._generation, member.row
         mixed = isinstance(generation.source, MixtureSource)
         mode = row["source_mode"] if mixed else generation.source and generation.source.mode
         return {
             "gen_variant": (mixed and row["gen_variant"]) or generation.name,
-            "source_mode": "none" if row["is_control"] else (mode or "none"),
+            "source_mode": "none" if row["is_control"] or member.is_dark else (mode or "none"),
             "artifact_profile": row["artifact_profile"]
             if generation.artifact_profile == FROM_ROW
             else generation.artifact_profile,
@@ -234,13 +278,10 @@ def _cached_cutouts(part: Location, host_ids: frozenset[str], bands: str) -> dic
     return read_cutouts(part, set(host_ids), bands)
 
 
-def _stamp_columns(
-    stamp: Stamp, made: MadeSource | None, flux_scale: float, layers: tuple[str, ...]
-) -> dict[str, object]:
+def _stamp_columns(stamp: Stamp, made: MadeSource | None, layers: tuple[str, ...]) -> dict[str, object]:
     columns: dict[str, object] = {
         "status": Status.OK.value,
         "cutout_ok": 1,
-        "arc_injected": int(made is not None and flux_scale > 0),
         "lens_x_pix": stamp.lens_xy_pix[0],
         "lens_y_pix": stamp.lens_xy_pix[1],
         "stamp_corner_x_pix": stamp.corner_xy_pix[0],

@@ -119,7 +119,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
         if summary["stage"] == "4a":
             rows_in, statuses = summary["parent_rows"], {"HOST": summary["hosts"], **summary["rejects_by_reason"]}
         else:
-            rows_in = summary["rows"]
+            rows_in = summary.get("manifest_rows", summary["rows"])
         text = ", ".join(f"{k} {v}" for k, v in statuses.items())
         rate = summary["rows_per_second"] or 0
         lines.append(f"{name:<14}{rows_in:>9}{summary['rows']:>10}{summary['seconds']:>8.1f}{rate:>9.0f}  {text}")

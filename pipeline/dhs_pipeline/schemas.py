@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from dhs_gen.paired_controls.kinds import NegativeKind, SampleKind
 from dhs_gen.status import RedshiftSource, RejectReason, Status
 
 BANDS = ("g", "r", "z")
@@ -206,10 +207,24 @@ _ARTIFACTS = [
     *_per_band("artifact_bg_amp_{b}_nmgy", _F64, "rise of the background from centre to edge", "nanomaggy/pix"),
 ]
 
+_PAIR = [
+    _field("pair_id", _STR, "manifest task of the row; its own task_id where it is not paired", nullable=False),
+    _field(
+        "sample_kind",
+        _STR,
+        "positive: an arc is asked for, whether it came out or not; negative: light that is no arc, to which arc "
+        "columns such as lensed_flux and arc_snr then refer; control: neither",
+        nullable=False,
+        values=SampleKind,
+    ),
+    _field("negative_kind", _STR, "what the light of a negative is; null in others", values=NegativeKind),
+]
+
 _RESULT = [
     _field("gen_variant", _STR, "generation, or mixture, that rendered the row", nullable=False),
-    _field("source_mode", _STR, "kind of source; none without an arc", values=(*SOURCE_MODES, "none")),
+    _field("source_mode", _STR, "kind of source; none without one", values=(*SOURCE_MODES, "none")),
     _field("artifact_profile", _STR, "artifact profile (conf/artifacts)"),
+    *_PAIR,
     _field("arc_injected", _I32, "1: an arc of non-zero flux was added", nullable=False),
     _field("cutout_ok", _I32, "1: the stamp is there (status OK)", nullable=False),
     _field("status", _STR, "how the row ended", nullable=False, values=Status),
@@ -265,6 +280,32 @@ METRICS = _schema([*_TASK, *_RESULT], "metrics")
 
 RESULT = pa.schema(_RESULT)
 """What 4c adds to a row, beside the stamp."""
+
+HOST_COLUMNS = tuple(f.name for f in (*_HOST_KEY, *_HOST_PROPERTIES, *_REGION))
+"""Columns of a task that belong to its host."""
+
+ARC_COLUMNS = tuple(TASK.names[TASK.names.index("lens_model") :])
+"""Columns of a task that belong to its lens and source: null in controls of the manifest."""
+
+NEGATIVE_COLUMNS = ("negative_kind", "neg_stamp_npz", "neg_status")
+"""Columns of the wide layout that only pairs with a negative have."""
+
+
+def wide_schema(narrow: pa.Schema, *, with_negatives: bool) -> pa.Schema:
+    """STAMPS or COMPACTED → one row per pair: the positive's columns, and the stamps of the others beside them."""
+    npz = "NPZ of the pair's {}, as stamp_npz; null if it failed or is not there"
+    beside = [
+        _field("ctrl_stamp_npz", pa.binary(), npz.format("control"), "nanomaggy/pix"),
+        _field("ctrl_status", _STR, "how the control ended; null: the pairing has none", values=Status),
+        _field("neg_stamp_npz", pa.binary(), npz.format("negative"), "nanomaggy/pix"),
+        _field("neg_status", _STR, "how the negative ended", values=Status),
+    ]
+    fields = [f for f in (*narrow, *beside) if with_negatives or f.name not in NEGATIVE_COLUMNS]
+    return _schema(fields, "wide")
+
+
+WIDE = wide_schema(STAMPS, with_negatives=True)
+"""Pairs side by side (``dhs wide``); in compacted sets as COMPACTED, below folders ``region_split=<split>``."""
 
 
 def table_from_rows(rows: Sequence[dict[str, object]], schema: pa.Schema) -> pa.Table:

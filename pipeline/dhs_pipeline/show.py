@@ -44,7 +44,7 @@ _LENS_COLOUR, _SOURCE_COLOUR = "#d55e00", "#0072b2"
 
 @dataclass(frozen=True)
 class _Found:
-    """A manifest row, its shard and its place in it."""
+    """A task, or a member of its pair: the task's shard and its place in it."""
 
     task_id: str
     shard: Shard
@@ -75,9 +75,10 @@ def show_task(
     Parameters
     ----------
     task_id
-        A task id, or the first characters of one (at least six).
+        A task id, or the first characters of one (at least six); also that of a control or negative of a pair.
     generation
-        Default: the first finished one with arcs, or the first finished one.
+        Default: the first finished one with arcs, or the first finished one; of a member of a pair, the first paired
+        one that has it.
     banks
         Default: the banks that 4c used, where it used any.
     png
@@ -88,25 +89,25 @@ def show_task(
     StageError
         If no task, or more than one, has that name, or the generation was never rendered.
     """
-    name = generation or _default_generation(run)
+    name, found = _find(run, task_id, generation)
     plan = _stored_plan(run, name)
     settings = _stored_config(config, plan)
-    found = _find_task(run.manifest, task_id)
     stored = _stored_banks(plan)
     opened = Banks(cosmos=banks.cosmos or stored.cosmos, deep=banks.deep or stored.deep)
     renderer = Renderer(Generation.model_validate(plan["config"]["generation"]), opened, settings)
     task = read_shard(found.shard).slice(found.row, 1)
-    cutout_part = run.cutouts / found.shard.part
-    rendered = renderer.render(task, cutout_part).to_pylist()[0]
+    parts = run.cutouts / found.shard.part, run.hosts / found.shard.part
+    rows = renderer.render(task, *parts).to_pylist()
+    rendered = next(row for row in rows if row["task_id"] == found.task_id)
 
     print(_truth(rendered))
     print(_compare(rendered, _read_stored(run.phase4c(name), found), _changes(run, plan)))
     if rendered["status"] != Status.OK:
         print(f"no picture: {rendered['status']}: {rendered['message']}")
         return
-    row = task.to_pylist()[0]
-    cutout = read_cutouts(cutout_part, {row["host_id"]}, row["bandset"])[row["host_id"]]
-    stamp, _ = renderer.stamp(row, cutout)
+    member = next(m for m in renderer.members(task, *parts) if m.task_id == found.task_id)
+    cutout = read_cutouts(parts[0], {rendered["host_id"]}, rendered["bandset"])[rendered["host_id"]]
+    stamp, _ = renderer.stamp(member, cutout)
     where = Location.of(png) if png else run.report / f"{found.task_id}.png"
     where.write_bytes(_picture(rendered, cutout, stamp, settings))
     print(f"picture: {where}")
@@ -155,18 +156,44 @@ def _changes(run: RunDir, plan: Mapping[str, Any]) -> list[str]:
 # --- where the task lies ------------------------------------------------------------------------------------------
 
 
-def _find_task(manifest: Location, wanted: str) -> _Found:
-    """The one task whose id begins so."""
+def _find(run: RunDir, wanted: str, generation: str | None) -> tuple[str, _Found]:
+    """The generation to look at, and the one task or member of a pair in it whose id begins so."""
     prefix = wanted.strip().lower()
     if len(prefix) < MIN_PREFIX:
         raise StageError(f"task {wanted!r}: give at least {MIN_PREFIX} characters of the task id")
-    found = [f for file in manifest.files(".parquet") for f in _matches(file, prefix)]
-    if not found:
-        raise StageError(f"{manifest}: no task id begins with {prefix!r}")
-    if len(found) > 1:
-        some = ", ".join(f.task_id for f in found[:3])
-        raise StageError(f"{manifest}: {len(found)} task ids begin with {prefix!r} ({some}…); give more characters")
-    return found[0]
+    name = generation or _default_generation(run)
+    tasks = [f for file in run.manifest.files(".parquet") for f in _matches(file, prefix)]
+    for paired in _paired_generations(run, generation):
+        members = _members(run, paired, prefix)
+        if members and not tasks:
+            name = paired
+        tasks += [m for m in members if m.task_id not in {t.task_id for t in tasks}]
+    if not tasks:
+        raise StageError(f"{run.manifest}: no task id begins with {prefix!r}")
+    if len(tasks) > 1:
+        some = ", ".join(f.task_id for f in tasks[:3])
+        raise StageError(f"{run.manifest}: {len(tasks)} task ids begin with {prefix!r} ({some}…); give more characters")
+    return name, tasks[0]
+
+
+def _paired_generations(run: RunDir, generation: str | None) -> list[str]:
+    """The named generation, or all finished ones, as far as they are paired."""
+    names = run.generations() if generation is None else [generation]
+    return [n for n in names if _stored_plan(run, n)["config"]["generation"]["pairing"] is not None]
+
+
+def _members(run: RunDir, generation: str, prefix: str) -> list[_Found]:
+    """Controls and negatives of pairs whose id begins so: each with the place of its task in the manifest."""
+    found = []
+    for file in (run.phase4c(generation) / "metrics").files(".parquet"):
+        table = file.read_table(["task_id", "pair_id"])
+        begins = pc.starts_with(table.column("task_id"), prefix)
+        member = pc.not_equal(table.column("task_id"), table.column("pair_id"))
+        for row in table.filter(pc.and_(begins, member)).to_pylist():
+            part, _, group = file.name.removesuffix(".parquet").rpartition("-")
+            tasks = _matches(run.manifest / f"{part}.parquet", row["pair_id"])
+            found += [_Found(row["task_id"], t.shard, t.row) for t in tasks if t.shard.row_group == int(group)]
+    return found
 
 
 def _matches(file: Location, prefix: str) -> list[_Found]:

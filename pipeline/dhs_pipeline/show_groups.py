@@ -69,6 +69,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "template_u",
     ),
     "stamp": (
+        "pair_id",
+        "sample_kind",
+        "negative_kind",
         "gen_variant",
         "source_mode",
         "template_id",

@@ -56,6 +56,8 @@ class Receipt:
         Status → rows.
     seconds
         Time in the worker.
+    counts
+        Name of a further count → value → rows.
     """
 
     unit: str
@@ -64,6 +66,7 @@ class Receipt:
     digests: Mapping[str, str]
     statuses: Mapping[str, int]
     seconds: float
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,8 +94,12 @@ class UnitWriter:
         self.files[relative] = size
         self.digests[folder] = str(digest_table(table))
 
-    def finish(self, rows: int, statuses: Mapping[str, int]) -> Receipt:
-        receipt = Receipt(self.unit, rows, self.files, self.digests, dict(statuses), time.perf_counter() - self.started)
+    def finish(
+        self, rows: int, statuses: Mapping[str, int], counts: Mapping[str, Mapping[str, int]] | None = None
+    ) -> Receipt:
+        seconds = time.perf_counter() - self.started
+        plain = {name: dict(count) for name, count in (counts or {}).items()}
+        receipt = Receipt(self.unit, rows, self.files, self.digests, dict(statuses), seconds, plain)
         (self.stage_dir / "_receipts" / f"{self.unit}.json").write_json(asdict(receipt))
         return receipt
 
@@ -132,6 +139,7 @@ class StageRun:
             "inputs": dict(self.inputs),
             "rows": rows,
             "rows_by_status": dict(sorted(statuses.items())),
+            **_sum_counts(receipts),
             "digests": _sum_digests(receipts),
             "files": sum(len(r.files) for r in receipts),
             "bytes": sum(sum(r.files.values()) for r in receipts),
@@ -280,6 +288,14 @@ def require_finished(where: Location, name: str) -> dict[str, Any]:
     if not is_finished(where):
         raise StageError(f"{where}: stage {name} has not finished there (no _SUCCESS); run it first")
     return (where / "_stage.json").read_json()
+
+
+def _sum_counts(receipts: Sequence[Receipt]) -> dict[str, dict[str, int]]:
+    totals: dict[str, Counter[str]] = {}
+    for receipt in receipts:
+        for name, counts in receipt.counts.items():
+            totals[name] = totals.get(name, Counter()) + Counter(counts)
+    return {name: dict(sorted(total.items())) for name, total in sorted(totals.items())}
 
 
 def _sum_digests(receipts: Sequence[Receipt]) -> dict[str, str]:

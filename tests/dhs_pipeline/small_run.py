@@ -43,6 +43,7 @@ def make_run(
     generations: Sequence[str] = ("gen7", "control"),
     settings: Sequence[str] = SETTINGS,
     banks: Banks = NO_BANKS,
+    host_columns: Mapping[str, Mapping[str, object]] | None = None,
 ) -> tuple[RunDir, RunConfig]:
     """4a to 4p5 over drawn hosts.
 
@@ -52,11 +53,13 @@ def make_run(
         Run directory.
     hosts
         Host id → None, or the message with which its cutout fails.
+    host_columns
+        Host id → columns of the catalogue that are to differ.
     """
     config = load_run_config("demo", settings)
     run = RunDir(Location.of(folder))
     run.start(config, force=False)
-    _make_4a(run, config, list(hosts))
+    _make_4a(run, config, list(hosts), host_columns or {})
     _make_4b(run, config, hosts)
     spark: Any = InProcessSpark()
     common: dict[str, Any] = {"partitions": None, "force": False, "progress": False}
@@ -87,14 +90,16 @@ class InProcessSpark:
         return SimpleNamespace(mapPartitions=map_partitions)
 
 
-def _make_4a(run: RunDir, config: RunConfig, host_ids: Sequence[str]) -> None:
+def _make_4a(
+    run: RunDir, config: RunConfig, host_ids: Sequence[str], host_columns: Mapping[str, Mapping[str, object]]
+) -> None:
     stage = open_stage("4a", run.phase4a, {"design": "drawn"}, {"parent": "drawn.parquet"}, force=False)
     receipts = []
     for number, first in enumerate(range(0, len(host_ids), HOSTS_PER_PART)):
         writer = UnitWriter(stage.where, f"{number:05d}")
-        hosts = table_from_rows(
-            [_host(h, first + i) for i, h in enumerate(host_ids[first : first + HOSTS_PER_PART])], HOSTS
-        )
+        part = host_ids[first : first + HOSTS_PER_PART]
+        rows = [_host(h, first + i) | dict(host_columns.get(h, {})) for i, h in enumerate(part)]
+        hosts = table_from_rows(rows, HOSTS)
         tasks = expand(hosts, config)
         writer.write("hosts", hosts, row_group_rows=64)
         writer.write("manifest", tasks, row_group_rows=config.manifest.tasks_per_shard)

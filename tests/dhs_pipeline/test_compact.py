@@ -46,6 +46,8 @@ def test_a_fraction_of_zero_gets_nothing() -> None:
 def keys(**changes: list[object]) -> pa.Table:
     columns = {
         "task_id": ["a", "b", "c"],
+        "pair_id": ["p", "p", "c"],
+        "file": ["1", "1", "2"],
         "host_id": ["h", "h", "i"],
         "region_fold": [0, 0, 1],
         "template_id": ["t", None, "u"],
@@ -58,6 +60,8 @@ def keys(**changes: list[object]) -> pa.Table:
     [
         ({"task_id": ["a", "b", "a"]}, "1 task ids are there more than once"),
         ({"host_id": ["h", "i", "i"]}, "1 values of host_id lie in more than one split"),
+        ({"pair_id": ["p", "q", "q"]}, "1 values of pair_id lie in more than one split"),
+        ({"file": ["1", "2", "2"]}, "1 pairs lie in more than one file"),
         ({"template_id": ["t", "u", "t"]}, "1 values of template_id lie in more than one split"),
         ({"region_fold": [0, None, 1]}, "1 rows have no region_fold"),
     ],

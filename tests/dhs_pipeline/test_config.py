@@ -17,6 +17,7 @@ from dhs_pipeline.config import (
     HostCuts,
     Mass,
     Mixture,
+    Pairing,
     ParentColumns,
     Priors,
     Rendering,
@@ -41,6 +42,7 @@ SECTIONS = {
     "mass": Mass,
     "mixtures": Mixture,
     "subhalos": Subhalos,
+    "pairing": Pairing,
 }
 
 

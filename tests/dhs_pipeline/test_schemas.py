@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dhs_gen.status import Status
-from dhs_pipeline.schemas import COMPACTED, CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STAMPS, table_from_rows
+from dhs_pipeline.schemas import COMPACTED, CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STAMPS, WIDE, table_from_rows
 
 ALL = {
     "hosts": HOSTS,
@@ -15,6 +15,7 @@ ALL = {
     "manifest": MANIFEST,
     "stamps": STAMPS,
     "metrics": METRICS,
+    "wide": WIDE,
 }
 UNITS = {"_arcsec": "arcsec", "_rad": "rad", "_pix": "pix", "_deg": "deg", "_nmgy": "nanomaggy", "_km_s": "km/s"}
 

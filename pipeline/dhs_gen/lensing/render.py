@@ -13,6 +13,7 @@ The grid is padded by the kernel's radius, so light that falls off the stamp sti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,6 +85,7 @@ def lens_source(
     lens_xy_pix: tuple[float, float],
     grid: StampGrid,
     accuracy: Accuracy,
+    rearrange: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> LensedSource:
     """Shoot rays once, for all bands.
 
@@ -97,10 +99,15 @@ def lens_source(
         Lens centre on the stamp, (column, row) from 0; sub-pixel.
     grid, accuracy
         The stamp and how well to render it.
+    rearrange
+        Moves pixels of the light before the PSF: takes and gives the moments (channels, K, side, side) on the padded
+        grid, of which all channels and orders must move together. None leaves them where they are.
     """
     on_padded = (lens_xy_pix[0] + grid.pad_pix, lens_xy_pix[1] + grid.pad_pix)
     moments = shoot(lens, template, source_xy_arcsec, on_padded, grid.padded_pix, grid.pixscale_arcsec, accuracy)
     flux = moments[:, 0].sum(axis=(1, 2)) * grid.pixscale_arcsec**2
+    if rearrange is not None:
+        moments = rearrange(moments)
     spectrum = light_spectrum(moments, accuracy.moment_order) * grid.pixscale_arcsec**2
     return LensedSource(spectrum=spectrum, magnification=flux, grid=grid)
 

@@ -28,10 +28,13 @@ _ID_ROWS, _STAMP_ROWS = 100_000, 64
 _IDENTITIES = {
     "host": (("host_id",), ("brickname", "ra", "dec"), ("ra", "dec")),
     "region": (("region_id",),),
+    "pair": (("pair_id",),),
     "template": (("source_mode", "template_id"), ("template_id",), ("cosmos_index",)),
 }
 """What must not be in two splits, by the first of these sets of columns that a file has (older tables have no host_id).
 A template's id is its bank's own: the kind of source goes with it."""
+_OPTIONAL = frozenset({"pair"})
+"""Not missed in a dataset of which no file has it: older tables have no pairs."""
 
 
 def validate_parquet_stamps(
@@ -201,10 +204,10 @@ def _add_control(
     where: str,
     expected: tuple[tuple[int, int], int, tuple[float, float]],
 ) -> None:
-    """The paired control of a row; a row that is a control itself needs none."""
+    """The paired control of a row; a row that is a control itself, or whose control failed, has none."""
     if row[_CTRL] is not None:
         controls.add(check_stamp(row[_CTRL], row.get("bandset"), *expected), where)
-    elif row.get("is_control") != 1 and row[_STAMP] is not None:
+    elif row.get("is_control") != 1 and row[_STAMP] is not None and row.get("ctrl_status") in (None, "OK"):
         controls.add_fault("missing_stamp", f"{where}: no paired control")
 
 
@@ -213,7 +216,7 @@ def _chosen_rows(
 ) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
 
-    wanted = ("task_id", "cutout_ok", "is_control", "bandset", *MODE, _STAMP, _CTRL)
+    wanted = ("task_id", "cutout_ok", "is_control", "ctrl_status", "bandset", *MODE, _STAMP, _CTRL)
     present = [name for name in wanted if name in names]
     for group in sorted(g for i, g in plan if i == index):
         chosen, seen = plan[index, group], 0
@@ -248,6 +251,8 @@ def _identities(
     }
     leaks = {}
     for kind, choices in _IDENTITIES.items():
+        if kind in _OPTIONAL and not any(_first(names, choices) for names in columns.values()):
+            continue
         usable = {i: names for i, names in with_split.items() if _first(names, choices)}
         if len(usable) < len(columns):
             why = "no column or folder region_split" if len(with_split) < len(columns) else "no column with its id"

@@ -34,6 +34,7 @@ from dhs_pipeline.config.generations import (
     load_generation,
 )
 from dhs_pipeline.config.lenses import Cosmology, GridDesign, HaltonDesign, Mass, PopulationDesign, Priors, Subhalos
+from dhs_pipeline.config.pairing import MatchedHost, Negatives, Pairing, SameHost
 from dhs_pipeline.config.run import Compact, ManifestSettings, RunConfig, SplitFractions, StampSettings, load_run_config
 from dhs_pipeline.config.survey import HostCuts, ParentColumns, RedshiftColumn, Rendering, Survey
 
@@ -56,9 +57,12 @@ __all__ = [
     "Lognormal",
     "ManifestSettings",
     "Mass",
+    "MatchedHost",
     "Mixture",
     "MixtureSource",
+    "Negatives",
     "Normal",
+    "Pairing",
     "ParentColumns",
     "PopulationDesign",
     "PowerLawCounts",
@@ -67,6 +71,7 @@ __all__ = [
     "RedshiftColumn",
     "Rendering",
     "RunConfig",
+    "SameHost",
     "SigmaV",
     "SizeOfMagnitude",
     "Smail",

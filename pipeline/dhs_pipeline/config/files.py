@@ -59,13 +59,16 @@ def find(folder: str, where: str) -> Path:
 def read_section(folder: str, where: str) -> dict[str, Any]:
     """One file, with what it refers to by name put in its place, so that no number stands in two files.
 
-    A mixture names generations whose sources it takes; a mass model names its population of subhalos.
+    A mixture names generations whose sources it takes, a generation its pairing, a mass model its population of
+    subhalos.
     """
     tree = read_yaml(find(folder, where))
     if folder == "generations" and isinstance(source := tree.get("source"), dict):
         for mode, name in (source.get("sources") or {}).items():
             if isinstance(name, str):
                 source["sources"][mode] = read_section("generations", name).get("source")
+    if folder == "generations" and isinstance(name := tree.get("pairing"), str):
+        tree["pairing"] = read_yaml(find("pairing", name))
     if folder == "mass" and isinstance(name := tree.get("subhalos"), str):
         tree["subhalos"] = read_yaml(find("subhalos", name))
     return tree

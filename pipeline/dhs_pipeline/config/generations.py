@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from dhs_gen.domain_randomization import ArtifactConfig
 from dhs_gen.uber.mixer import MixerConfig
-from dhs_pipeline.config.base import Fraction, Model, NonNegative, Positive
+from dhs_pipeline.config.base import ConfigError, Fraction, Model, NonNegative, Positive
 from dhs_pipeline.config.files import load_section
+from dhs_pipeline.config.pairing import MatchedHost, Pairing
 
 SourceMode = Literal["cosmos", "deep", "hybrid"]
 
@@ -115,24 +116,47 @@ class ArtifactProfile(Model):
 class Generation(Model):
     """What 4c renders (conf/generations): rendered arcs, no arc, or a source of zero flux.
 
-    ``artifact_profile`` is the name of a file of conf/artifacts, or "row" where the manifest row says it.
+    ``artifact_profile`` is the name of a file of conf/artifacts, or "row" where the manifest row says it; ``pairing``
+    a file of conf/pairing, or null where each task gives one row.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     arc: Literal["rendered", "none", "zero_flux"]
     source: Source | None
     artifact_profile: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    pairing: Pairing | None
 
     @model_validator(mode="after")
     def _source_iff_arc(self) -> Generation:
         if (self.arc == "none") != (self.source is None):
             raise ValueError("a generation has a source unless its arc is none")
+        if self.pairing is not None and self.arc != "rendered":
+            raise ValueError(f"pairing is for generations with arcs, and the arc of {self.name} is {self.arc}")
         return self
 
     def with_artifacts(self, profile: str) -> Generation:
         """The same generation under another artifact profile, and under a name that says so."""
         tree = self.model_dump(mode="json") | {"name": f"{self.name}_{profile}", "artifact_profile": profile}
         return Generation.model_validate(tree)
+
+    def with_pairing(self, pairing: str) -> Generation:
+        """The same generation with the pairing of conf/pairing/<pairing>.yaml, and under a name that says so.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such pairing, or the generation has no arcs to pair.
+        """
+        if self.arc != "rendered":
+            raise ConfigError(f"pairing {pairing}: generation {self.name} has no arcs (arc {self.arc}) to pair")
+        chosen = load_section(Pairing, "pairing", pairing).model_dump(mode="json")
+        tree = self.model_dump(mode="json") | {"name": f"{self.name}_{chosen['name']}", "pairing": chosen}
+        return Generation.model_validate(tree)
+
+    @property
+    def matches_hosts(self) -> bool:
+        """Whether controls are put on other hosts."""
+        return self.pairing is not None and isinstance(self.pairing.control, MatchedHost)
 
     @property
     def sources(self) -> tuple[HybridSource | CosmosSource | DeepSource, ...]:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_gen.status import Status
 from dhs_pipeline.config import Survey
 from dhs_pipeline.imports.config import StampsImport
@@ -157,6 +159,8 @@ def _result_rules(source: pa.Schema, kind: Kind, settings: StampsImport) -> list
     invalid = "fails" if settings.physics_invalid == "fail" else "stays"
     rules = [
         taken("source_mode", how="as it is: sersic has no counterpart here"),
+        converted("pair_id", ("task_id",), "the task itself", lambda batch: batch.column("task_id")),
+        converted("sample_kind", ("is_control",), "control where is_control is 1, else positive", _sample_kind),
         converted("cutout_ok", judged, later, _null_int),
         converted("status", judged, f"{later}; physics_valid 0 {invalid}", _null_text),
         converted("message", ("cutout_ok", *physics), "physics_warnings, or what was found", _null_text),
@@ -193,6 +197,11 @@ def _resolution(band: str) -> Rule:
 
     sources = ("theta_e_arcsec", f"psf_fwhm_used_{band}")
     return converted(f"theta_e_over_fwhm_{band}", sources, "their ratio, in positives", make)
+
+
+def _sample_kind(batch: Batch) -> pa.Array:
+    is_control = pa.array(batch.equals("is_control", 1))
+    return pc.if_else(is_control, SampleKind.CONTROL.value, SampleKind.POSITIVE.value)
 
 
 def _null_int(batch: Batch) -> pa.Array:

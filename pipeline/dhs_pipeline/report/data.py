@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_gen.status import Status
 from dhs_gen.streams import unit_interval
 from dhs_pipeline.rundir import RunDir
@@ -32,6 +33,9 @@ EXAMPLES = 3
 _READERS = 16
 _COLUMNS = [
     "task_id",
+    "pair_id",
+    "sample_kind",
+    "negative_kind",
     "host_id",
     "bandset",
     "is_control",
@@ -104,6 +108,27 @@ class Sample:
     def lensed(self) -> NDArray[np.bool_]:
         """Rows with a stamp and an arc."""
         return self.ok & (self.values("arc_injected") == 1)
+
+    @property
+    def tasks(self) -> NDArray[np.bool_]:
+        """Rows that stand for a task of the manifest: all but the controls and negatives of pairs."""
+        same = pc.equal(self.table.column("task_id"), self.table.column("pair_id"))
+        return np.asarray(same.to_numpy())
+
+    def of_kind(self, kind: SampleKind) -> NDArray[np.bool_]:
+        """Rows with a stamp that are positives, controls (those of pairs among them) or negatives."""
+        return self.ok & np.asarray(pc.equal(self.table.column("sample_kind"), kind.value).to_numpy())
+
+    @property
+    def is_paired(self) -> bool:
+        return self.summary["config"]["generation"]["pairing"] is not None
+
+    def members(self, kind: SampleKind, pair_ids: Collection[str]) -> dict[str, tuple[str, Place]]:
+        """Pair id → id and place of its member of a kind, of the pairs asked for whose member has a stamp."""
+        columns = [self.table.column(name).to_pylist() for name in ("pair_id", "task_id")]
+        there = np.flatnonzero(self.of_kind(kind) & ~self.tasks).tolist()
+        found = ((columns[0][i], columns[1][i], self.places[i]) for i in there)
+        return {pair_id: (task_id, place) for pair_id, task_id, place in found if pair_id in pair_ids}
 
     def row(self, index: int) -> dict[str, Any]:
         return {name: self.table.column(name)[index].as_py() for name in self.table.column_names}

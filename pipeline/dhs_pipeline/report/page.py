@@ -16,6 +16,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
+from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_gen.stamps import read_stamp
 from dhs_gen.status import Status
 from dhs_pipeline import __version__
@@ -59,6 +60,8 @@ class GenerationSection:
     random: tuple[Card, ...]
     quantiles: tuple[Card, ...]
     plain: tuple[Card, ...]
+    negatives: tuple[Card, ...]
+    members: tuple[tuple[str, int], ...]
     has_controls: bool
     has_arc_layers: bool
 
@@ -176,7 +179,7 @@ def _stage_row(label: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         rows_in = summary["parent_rows"]
         statuses = {"HOST": summary["hosts"], **summary["rejects_by_reason"]}
     else:
-        rows_in, statuses = summary["rows"], summary["rows_by_status"]
+        rows_in, statuses = summary.get("manifest_rows", summary["rows"]), summary["rows_by_status"]
     return {
         "label": label,
         "rows_in": rows_in,
@@ -238,10 +241,13 @@ def _uses_bank(summary: Mapping[str, Any]) -> bool:
 
 def _section(run: RunDir, sample: Sample, samples: Sequence[Sample], band: str) -> GenerationSection:
     random, plain = selection.random_lenses(sample), selection.random_plain(sample)
-    quantiles = selection.snr_quantiles(sample, band)
-    stamps = _read_picks(run, sample, [*random, *plain, *quantiles])
-    has_controls = sample.name != CONTROL and any(s.name == CONTROL for s in samples)
-    controls = _read_controls(run, sample, [*random, *quantiles]) if has_controls else {}
+    quantiles, negatives = selection.snr_quantiles(sample, band), selection.random_negatives(sample)
+    stamps = _read_picks(run, sample, [*random, *plain, *quantiles, *negatives])
+    pairing = sample.summary["config"]["generation"]["pairing"]
+    has_own = pairing is not None and pairing["control"] is not None
+    has_controls = has_own or (sample.name != CONTROL and any(s.name == CONTROL for s in samples))
+    read_controls = _read_own_controls if has_own else _read_controls
+    controls = read_controls(run, sample, [*random, *quantiles]) if has_controls else {}
 
     def cards(picks: Sequence[Pick]) -> tuple[Card, ...]:
         return tuple(_card(sample.row(p.index), p.note, stamps, controls, band) for p in picks)
@@ -252,6 +258,8 @@ def _section(run: RunDir, sample: Sample, samples: Sequence[Sample], band: str) 
         random=cards(random),
         quantiles=cards(quantiles),
         plain=cards(plain),
+        negatives=cards(negatives),
+        members=_members(sample.summary) if pairing is not None else (),
         has_controls=has_controls,
         has_arc_layers="arc" in sample.summary["config"]["stamp"]["layers"],
     )
@@ -263,6 +271,20 @@ def _read_picks(run: RunDir, sample: Sample, picks: Sequence[Pick]) -> dict[str,
     if missing := [task_id for task_id, stamp in found.items() if stamp is None]:
         raise StageError(f"{run.phase4c(sample.name)}: task {missing[0]} is {Status.OK} and has no stamp")
     return {task_id: stamp for task_id, stamp in found.items() if stamp is not None}
+
+
+def _members(summary: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Rows of a paired generation by kind of member, then negatives by what their light is."""
+    negatives = summary["rows_by_negative_kind"].items()
+    return (*summary["rows_by_sample_kind"].items(), *((name.replace("_", " "), n) for name, n in negatives))
+
+
+def _read_own_controls(run: RunDir, sample: Sample, picks: Sequence[Pick]) -> dict[str, bytes]:
+    """Task id of a positive → stamp of the control of its pair, where it is."""
+    members = sample.members(SampleKind.CONTROL, {sample.row(p.index)["pair_id"] for p in picks})
+    found = data.read_stamps(run.phase4c(sample.name) / "stamps", dict(members.values()))
+    stamps = {pair_id: found[task_id] for pair_id, (task_id, _) in members.items()}
+    return {pair_id: stamp for pair_id, stamp in stamps.items() if stamp is not None}
 
 
 def _read_controls(run: RunDir, sample: Sample, picks: Sequence[Pick]) -> dict[str, bytes]:

@@ -95,10 +95,13 @@ def _histogram(
     lensed_only: bool = True,
     floor: float | None = None,
 ) -> None:
-    """Rows per bin, one outline per generation; values below ``floor`` are counted in the first bin."""
+    """Rows per bin, one outline per generation; values below ``floor`` are counted in the first bin.
+
+    A task counts once: of pairs, the positive.
+    """
     values = {}
     for s in samples:
-        found = s.values(column, s.lensed if lensed_only else s.ok)
+        found = s.values(column, s.lensed if lensed_only else s.ok & s.tasks)
         found = found[np.isfinite(found)]
         found = np.maximum(found, floor) if floor is not None else found
         values[s.name] = found[found > 0] if log else found

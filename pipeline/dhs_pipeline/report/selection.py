@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_pipeline.report.data import Sample
 from dhs_pipeline.schemas import BANDS
 
 N_RANDOM = 12
 N_RANDOM_PLAIN = 12
+N_RANDOM_NEGATIVES = 12
 N_QUANTILES = 8
 
 
@@ -29,8 +31,15 @@ def random_lenses(sample: Sample, count: int = N_RANDOM) -> list[Pick]:
 
 
 def random_plain(sample: Sample, count: int = N_RANDOM_PLAIN) -> list[Pick]:
-    """Stamps without an arc, in the order of the hash."""
-    return [Pick(int(i)) for i in np.flatnonzero(sample.ok & ~sample.lensed)[:count]]
+    """Stamps without an arc, in the order of the hash; controls and negatives of pairs are shown with their pairs."""
+    return [Pick(int(i)) for i in np.flatnonzero(sample.ok & sample.tasks & ~sample.lensed)[:count]]
+
+
+def random_negatives(sample: Sample, count: int = N_RANDOM_NEGATIVES) -> list[Pick]:
+    """Hard negatives in the order of the hash, with their kind."""
+    kinds = sample.table.column("negative_kind")
+    rows = np.flatnonzero(sample.of_kind(SampleKind.NEGATIVE))[:count]
+    return [Pick(int(i), kinds[int(i)].as_py().replace("_", " ")) for i in rows]
 
 
 def snr_quantiles(sample: Sample, band: str, count: int = N_QUANTILES) -> list[Pick]:

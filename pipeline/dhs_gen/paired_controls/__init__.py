@@ -1,0 +1,24 @@
+"""Gen5-Prime: pairs, hard negatives and core masks.
+
+**The pair contract.** A pair has one id, which is the task_id of its positive, and up to three members: the positive,
+its control and a hard negative. All have the same host, the same place on it, the same artifacts (drawn from the pair's
+id) and the same processing, to the last cast (:func:`dhs_gen.inject.inject`). The only difference is the light: an arc,
+none, or light that resembles an arc. Of no light, whatever its kind, the control's bytes are left.
+"""
+
+from __future__ import annotations
+
+from dhs_gen.paired_controls.azimuthal import annulus_permutation, shuffle_annuli, shuffled_difference
+from dhs_gen.paired_controls.kinds import NegativeKind, SampleKind, member_id, negative_kind
+from dhs_gen.paired_controls.negative import Negative
+
+__all__ = [
+    "Negative",
+    "NegativeKind",
+    "SampleKind",
+    "annulus_permutation",
+    "member_id",
+    "negative_kind",
+    "shuffle_annuli",
+    "shuffled_difference",
+]
