@@ -98,8 +98,12 @@ class TransformLimits(Model):
     pairs: Count
     invisible: tuple[str, ...]
     visible: tuple[str, ...]
+    negative_pairs: Count
+    artifact_profile: str
+    core_dropout_probability: Fraction
+    core_annulus_width_pix: Annotated[float, Field(ge=1)]
+    otf_threshold: Annotated[float, Field(gt=0, lt=1)]
     max_high_frequency_ratio: Positive
-    shuffle_annulus_pix: Positive
 
 
 class RealismLimits(Model):
@@ -107,6 +111,8 @@ class RealismLimits(Model):
 
     max_lower_bound: Fraction
     min_real: Count
+    flux_strata: Count
+    max_arc_snr: Positive
 
 
 class GatesConfig(Model):

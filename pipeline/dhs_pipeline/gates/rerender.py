@@ -20,6 +20,7 @@ from dhs_gen.domain_randomization.config import ArtifactConfig
 from dhs_gen.inject import InjectionSettings, Stamp, inject
 from dhs_gen.lensing.render import StampGrid, draw, lens_source
 from dhs_gen.lensing.templates import SourceTemplate
+from dhs_gen.paired_controls import NegativeKind
 from dhs_gen.task import HostCutout, Task, TaskFailed
 from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, RunConfig
 from dhs_pipeline.cutouts import read_cutouts
@@ -195,7 +196,17 @@ class RunRerenderer:
         return self._images(pair_ids, control)
 
     def negatives(self, pair_ids: Sequence[str], kind: str, *, flux_factor: float = 1.0) -> Images:
-        raise CannotRun(f"generation {self._generation.name} has no hard negatives")
+        pairing = self._generation.pairing
+        if pairing is None or pairing.negatives is None:
+            raise CannotRun(f"generation {self._generation.name} has no hard negatives")
+        strengths = pairing.negatives.negative(NegativeKind(kind))
+
+        def negative(row: Mapping[str, Any], cutout: HostCutout) -> Stamp:
+            task = Task.from_row(row)
+            template, artifacts = self._template(task, row), self._artifacts(row)
+            return inject(task, cutout, template, flux_factor, self._settings, artifacts, strengths)
+
+        return self._images(pair_ids, negative)
 
     def _positive(self, row: Mapping[str, Any], cutout: HostCutout, flux_factor: float, psf_factor: float) -> Stamp:
         task = Task.from_row(row)
