@@ -78,6 +78,7 @@ class AmplitudeLimits(Model):
     pairs: Count
     steps: Annotated[int, Field(ge=2)]
     tolerance: NonNegative
+    min_fall: Fraction
 
 
 class PsfSwapLimits(Model):
@@ -87,6 +88,9 @@ class PsfSwapLimits(Model):
     factors: tuple[Positive, ...]
     max_auc_change: Positive
     max_psfsize_difference: Fraction
+    max_kernel_difference: Fraction
+    max_arc_difference: Fraction
+    max_sharpness_difference: Fraction
 
 
 class TransformLimits(Model):
@@ -95,8 +99,12 @@ class TransformLimits(Model):
     pairs: Count
     invisible: tuple[str, ...]
     visible: tuple[str, ...]
+    negative_pairs: Count
+    artifact_profile: str
+    core_dropout_probability: Fraction
+    core_annulus_width_pix: Annotated[float, Field(ge=1)]
+    otf_threshold: Annotated[float, Field(gt=0, lt=1)]
     max_high_frequency_ratio: Positive
-    shuffle_annulus_pix: Positive
 
 
 class RealismLimits(Model):
@@ -104,6 +112,8 @@ class RealismLimits(Model):
 
     max_lower_bound: Fraction
     min_real: Count
+    flux_strata: Count
+    max_arc_snr: Positive
 
 
 class GatesConfig(Model):
