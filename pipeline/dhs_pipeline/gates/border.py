@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import BorderLimits, GatesConfig
+from dhs_pipeline.gates.across_hosts import indistinguishable_across
 from dhs_pipeline.gates.data import GateData, PairSample
 from dhs_pipeline.gates.pictures import stretch
-from dhs_pipeline.gates.probes import FEATURE_PROBES, PICTURE_PROBES, Contest, hosts_of, indistinguishable
+from dhs_pipeline.gates.probes import FEATURE_PROBES, PICTURE_PROBES, Contest, hosts_of
 from dhs_pipeline.gates.regions import arc_of, control_weight_of, distance_pix, noise_scale, weight_of
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, judge, reported
 
@@ -24,7 +25,8 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (0, 2))
 _CLIP_SIGMA = 4.0
 """Whitened pixels are limited to this many robust sigmas before second moments, else stars on the border rule them."""
 
-_MANTISSA = np.uint32(0x007FFFFF)
+_BEYOND_HALF = np.uint32(0x1FFF)
+"""The 13 bits of a float32 that float16 does not have; bfloat16 lacks 3 more."""
 
 
 def border_texture(data: GateData, config: GatesConfig) -> GateResult:
@@ -74,7 +76,7 @@ def texture(images: NDArray[np.float32], weight: NDArray[np.float32], mask: NDAr
 
     Per band, of x = image·√invvar: mean, standard deviation, robust standard deviation (1.4826 MAD), kurtosis,
     correlation of neighbours, robust standard deviation of first differences; and of the image's bits: fraction of
-    exact zeros, fraction of distinct values, mean number of trailing zero bits of the mantissa (casts to fewer bits).
+    exact zeros, of distinct values and of values that have 16 bits.
     Then the correlation of each two bands.
 
     Parameters
@@ -137,11 +139,12 @@ def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _bits(values: NDArray[np.float32]) -> list[float]:
-    """Fractions of zeros and of distinct values; mean number of trailing zero bits of the mantissa (23 where it is 0)."""
-    mantissa = np.ascontiguousarray(values).view(np.uint32) & _MANTISSA
-    lowest = mantissa & (~mantissa + np.uint32(1))
-    trailing = np.where(lowest > 0, np.log2(np.maximum(lowest, 1)), 23.0)
-    return [float((values == 0).mean()), np.unique(values).size / values.size, float(trailing.mean())]
+    """Fractions of zeros, of distinct values, and of values that a cast to 16 bits would not change.
+
+    Finer steps are not looked at: survey pixels are rounded to steps of a few 1e-8 nanomaggy, which any light breaks.
+    """
+    in_half = (np.ascontiguousarray(values).view(np.uint32) & _BEYOND_HALF) == 0
+    return [float((values == 0).mean()), np.unique(values).size / values.size, float(in_half.mean())]
 
 
 def _light(sample: PairSample, kind: str) -> NDArray[np.float32]:
@@ -184,5 +187,5 @@ def _contest(
     features = Contest(texture(control, control_weight, mask), texture(images[kept], weight[kept], mask), *hosts)
     sigma, seen = noise_scale(sample), mask[:, None]
     pictures = Contest(stretch(control, sigma) * seen, stretch(images[kept], sigma) * seen, *hosts)
-    figures = indistinguishable(GATE, f"{name}, texture", features, FEATURE_PROBES, config)
-    return figures + indistinguishable(GATE, f"{name}, border pictures", pictures, PICTURE_PROBES, config)
+    figures = indistinguishable_across(GATE, f"{name}, texture", features, FEATURE_PROBES, config)
+    return figures + indistinguishable_across(GATE, f"{name}, border pictures", pictures, PICTURE_PROBES, config)

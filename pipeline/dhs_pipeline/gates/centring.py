@@ -25,8 +25,9 @@ _AXES = ("x", "y")
 def arc_centring(data: GateData, config: GatesConfig) -> GateResult:
     """Slope of the arcs' centroids on the place of the grid's centre, both from the host's measured centroid.
 
-    Per axis, arc − host = a + s·source + g·(grid − host) by least squares, in pixels. An isothermal lens moves the flux
-    centroid of its images by 2 × source offset, so s ≈ 2; g is 0 for arcs about the host and 1 for arcs about the grid.
+    Per axis, arc − host = a + s·source + g·(grid − host) by least squares, in pixels. A singular isothermal sphere puts
+    the flux centroid of a point's two images at twice the source's offset, so s ≈ 2; g is 0 for arcs about the host and
+    1 for arcs about the grid. Clumps and ellipticity scatter the centroid in proportion to θ_E: rows weigh 1/θ_E².
     The host is measured on the control's image, not taken from ``lens_x_pix``. Intervals: bootstrap over hosts.
 
     Raises
@@ -59,7 +60,7 @@ def arc_centring(data: GateData, config: GatesConfig) -> GateResult:
         reported("recorded lens centre from the host's centroid, median (px)", float(np.median(recorded)), **shared),
         reported("pairs left out: no trustworthy centroid of the host", failures, rows=len(sample), blocks=0),
         reported(
-            "pairs left out: no light in the arc",
+            "pairs left out: no light in the arc, no Einstein radius or no source position",
             len(sample) - failures - places.pairs.size,
             rows=len(sample),
             blocks=0,
@@ -72,7 +73,7 @@ def arc_centring(data: GateData, config: GatesConfig) -> GateResult:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where things are on the stamps of m pairs, (m, 2) each: (column, row) in pixels."""
+    """Where things are on the stamps of m pairs, (m, 2) each: (column, row) in pixels; and (m) Einstein radii."""
 
     pairs: NDArray[np.intp]
     hosts: tuple[str, ...]
@@ -80,6 +81,7 @@ class _Places:
     arc_xy_pix: NDArray[np.float64]
     source_xy_pix: NDArray[np.float64]
     grid_xy_pix: NDArray[np.float64]
+    theta_e_pix: NDArray[np.float64]
 
 
 def _measure(data: GateData, limits: CentringLimits) -> tuple[_Places, int]:
@@ -89,6 +91,9 @@ def _measure(data: GateData, limits: CentringLimits) -> tuple[_Places, int]:
     rows, columns = light.shape[-2:]
     grid = np.array([(columns - 1) / 2, (rows - 1) / 2])
     band = data.bandset.index("r") if "r" in data.bandset else 0
+    source = np.stack([sample.column("src_x_arcsec"), sample.column("src_y_arcsec")], axis=1) / data.pixscale_arcsec
+    theta_e = sample.column("theta_e_arcsec") / data.pixscale_arcsec
+    usable = (light.sum(axis=(1, 2)) > 0) & (theta_e > 0) & np.isfinite(source).all(axis=1)
     pairs, hosts, failures = [], [], 0
     for pair in range(len(sample)):
         weight = None if sample.control_invvar is None else sample.control_invvar[pair, band]
@@ -97,11 +102,10 @@ def _measure(data: GateData, limits: CentringLimits) -> tuple[_Places, int]:
         except CentroidError:
             failures += 1
             continue
-        if light[pair].sum() > 0:
+        if usable[pair]:
             pairs.append(pair)
             hosts.append(host)
     chosen = np.array(pairs, np.intp)
-    source = np.stack([sample.column("src_x_arcsec"), sample.column("src_y_arcsec")], axis=1) / data.pixscale_arcsec
     return _Places(
         pairs=chosen,
         hosts=tuple(sample.host_ids[i] for i in pairs),
@@ -109,6 +113,7 @@ def _measure(data: GateData, limits: CentringLimits) -> tuple[_Places, int]:
         arc_xy_pix=_flux_centroids(light[chosen]),
         source_xy_pix=source[chosen],
         grid_xy_pix=np.broadcast_to(grid, (chosen.size, 2)),
+        theta_e_pix=theta_e[chosen],
     ), failures
 
 
@@ -140,9 +145,10 @@ def _flux_centroids(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _slope(places: _Places, axis: int, resamples: int) -> tuple[float, float, float]:
     """g with its 95 % interval: normal equations are summed per host, hosts are drawn again."""
-    host = places.host_xy_pix[:, axis]
-    y = places.arc_xy_pix[:, axis] - host
+    host, scale = places.host_xy_pix[:, axis], 1.0 / places.theta_e_pix
+    y = (places.arc_xy_pix[:, axis] - host) * scale
     x = np.stack([np.ones_like(y), places.source_xy_pix[:, axis], places.grid_xy_pix[:, axis] - host], axis=1)
+    x *= scale[:, None]
     _, block = np.unique(np.asarray(places.hosts), return_inverse=True)
     n = int(block.max()) + 1
     normal, right = np.zeros((n, 3, 3)), np.zeros((n, 3))

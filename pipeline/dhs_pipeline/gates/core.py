@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import GatesConfig
+from dhs_pipeline.gates.across_hosts import measured_across
 from dhs_pipeline.gates.data import GateData, PairSample
 from dhs_pipeline.gates.pictures import stretch
-from dhs_pipeline.gates.probes import PICTURE_PROBES, Contest, FitPredict, boosting, cross_validated
+from dhs_pipeline.gates.probes import PICTURE_PROBES, Contest, FitPredict, boosting
 from dhs_pipeline.gates.regions import arc_of, control_weight_of, distance_pix, noise_scale
 from dhs_pipeline.gates.result import CannotRun, Curve, Figure, GateResult, judge, reported
-from dhs_pipeline.gates.statistics import auc_interval, ideal_auc
+from dhs_pipeline.gates.statistics import ideal_auc
 
 GATE = "core_only"
 PROBES: dict[str, FitPredict] = {**PICTURE_PROBES, "boosting": boosting}
@@ -138,8 +139,7 @@ def _judge_stratum(
     rows, blocks = contest.labels.size, len(set(contest.hosts))
     out = {}
     for name, probe in PROBES.items():
-        scores = cross_validated(contest, probe, config.folds)
-        found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{GATE} {stratum.name} {name}")
+        found = measured_across(GATE, f"{stratum.name} {name}", contest, probe, config)
         limit, ok = f"lower bound at most {ideal:.4f} (ideal observer)", found.low <= ideal
         if stratum.max_auc < 1.0:
             limit, ok = f"{limit}, value at most {stratum.max_auc:g}", ok and found.value <= stratum.max_auc

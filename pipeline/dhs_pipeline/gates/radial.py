@@ -10,20 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import GatesConfig, RadialLimits
+from dhs_pipeline.gates.across_hosts import indistinguishable_across, reported_across
 from dhs_pipeline.gates.data import GateData, PairSample
 from dhs_pipeline.gates.pictures import stretch
 from dhs_pipeline.gates.probes import (
     FEATURE_PROBES,
     Contest,
-    FitPredict,
     cnn,
-    cross_validated,
     hosts_of,
-    indistinguishable,
 )
 from dhs_pipeline.gates.regions import distance_pix, noise_scale
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, judge, reported
-from dhs_pipeline.gates.statistics import auc_interval
 
 GATE = "radial_profile"
 
@@ -51,16 +48,18 @@ def radial_profile(data: GateData, config: GatesConfig) -> GateResult:
     for kind in kinds:
         of, name = sample.negative_of[kind], f"positives against {kind}"
         profiles, pictures = _contests(sample, sample.negative[kind], of, config.radial_profile)
-        judged = indistinguishable(GATE, f"{name}, profiles", profiles, FEATURE_PROBES, config)
-        seen = _measured(f"{name}, pictures, cnn", pictures, cnn, config)
+        judged = indistinguishable_across(GATE, f"{name}, profiles", profiles, FEATURE_PROBES, config)
+        seen = reported_across(GATE, f"{name}, pictures, cnn", pictures, cnn, config)
         gaps.append(seen.value - max(0.5, *(f.value for f in judged)))
         gap = reported(f"{name}: AUC of pictures over profiles", gaps[-1], rows=seen.rows, blocks=seen.blocks)
         figures += [*judged, seen, gap]
     everyone = np.arange(len(sample))
     profiles, pictures = _contests(sample, sample.control, everyone, config.radial_profile)
     for probe_name, probe in FEATURE_PROBES.items():
-        figures.append(_measured(f"positives against controls, profiles, {probe_name}", profiles, probe, config))
-    figures.append(_measured("positives against controls, pictures, cnn", pictures, cnn, config))
+        figures.append(
+            reported_across(GATE, f"positives against controls, profiles, {probe_name}", profiles, probe, config)
+        )
+    figures.append(reported_across(GATE, "positives against controls, pictures, cnn", pictures, cnn, config))
     message = (
         f"profiles do not tell positives from {' or '.join(kinds)}; pictures do, by {max(gaps):.3f} of AUC from the "
         "azimuthal structure"
@@ -117,10 +116,3 @@ def _contests(
         Contest(profiles(others), profiles(positive), other_hosts, hosts),
         Contest(stretch(others, sigma), stretch(positive, sigma), other_hosts, hosts),
     )
-
-
-def _measured(name: str, contest: Contest, probe: FitPredict, config: GatesConfig) -> Figure:
-    scores = cross_validated(contest, probe, config.folds)
-    found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{GATE} {name}")
-    rows, blocks = contest.labels.size, len(set(contest.hosts))
-    return reported(f"{name}: AUC", found.value, low=found.low, high=found.high, rows=rows, blocks=blocks)
