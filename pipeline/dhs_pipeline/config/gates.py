@@ -31,6 +31,7 @@ class IdentityLimits(Model):
     max_whitened_variance: Positive
     min_whitened_variance: NonNegative
     lit_electrons: Positive
+    faint_electrons: Positive
     rounding_ulp: Positive
 
 
@@ -57,11 +58,14 @@ class CoreLimits(Model):
     min_pairs: Count
     wide_theta_e_arcsec: Positive
     max_auc_when_wide: Fraction
+    faint_core_snr: Positive
 
 
 class CentringLimits(Model):
     """arc_centring."""
 
+    window_sigma_arcsec: Positive
+    max_shift_arcsec: Positive
     max_slope: Positive
     min_power_slope: Positive
 
