@@ -46,8 +46,8 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 TEXT = """# Hard negatives: what each teaches
 
 `python benchmarks/hard_negatives.py {set}` wrote this page: {n} pairs on {hosts} real hosts; a small network is
-trained on half of the hosts and scored on the other half, both ways; mean ± standard deviation of {seeds} seeds. In each
-line the network sees every pair's positive and control, and from the second line on one negative per pair.
+trained on half of the hosts and scored on the other half, both ways; mean ± standard deviation of {seeds} seeds. In
+each line the network sees every pair's positive and control, and from the second line on one negative per pair.
 
 ## What a finder learns
 

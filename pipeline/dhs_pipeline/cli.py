@@ -284,6 +284,7 @@ def _gates(args: argparse.Namespace) -> int:
         real=[Location.of(file) for file in args.real],
         out=_location(args.out),
         only=args.only.split(",") if args.only is not None else None,
+        tell=lambda r: print(f"{r.gate}: {r.outcome} ({r.seconds:.0f} s)", file=sys.stderr, flush=True),
     )
     print(results_table(results))
     return exit_code(results)

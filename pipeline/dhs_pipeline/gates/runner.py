@@ -21,7 +21,7 @@ from dhs_pipeline.gates.classes import has, strings
 from dhs_pipeline.gates.data import GateData
 from dhs_pipeline.gates.page import write_page
 from dhs_pipeline.gates.real import read_real
-from dhs_pipeline.gates.rerender import Rerenderer
+from dhs_pipeline.gates.rerender import Rerenderer, open_rerenderer
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, Outcome, key_figure
 from dhs_pipeline.gates.sample import empty_sample, read_sample
 from dhs_pipeline.gates.scan import DataSet, count_rows, find_set, scan_here, scan_on_spark
@@ -64,11 +64,19 @@ GATES = (
     Gate("duplicate_pixels", "sets:duplicate_pixels"),
     Gate("class_balance", "balance:class_balance"),
     Gate("metadata_only", "metadata:metadata_only"),
+    Gate("host_only", "host_only:host_only", needs_sample=True),
+    Gate("pair_identity", "identity:pair_identity", needs_sample=True),
+    Gate("null_injection", "null:null_injection", needs_sample=True, needs_rerender=True),
+    Gate("arc_centring", "centring:arc_centring", needs_sample=True),
+    Gate("border_texture", "border:border_texture", needs_sample=True),
+    Gate("radial_profile", "radial:radial_profile", needs_sample=True),
+    Gate("core_only", "core:core_only", needs_sample=True),
+    Gate("arc_amplitude", "amplitude:arc_amplitude", needs_sample=True, needs_rerender=True),
+    Gate("psf_swap", "psf_swap:psf_swap", needs_sample=True, needs_rerender=True),
+    Gate("transformed_control", "transforms:transformed_control", needs_sample=True, needs_rerender=True),
+    Gate("realism", "realism:realism", needs_sample=True),
 )
 """All gates, in the order of the table."""
-
-OPEN_RERENDERER: str | None = None
-"""``module:function`` that opens what renders a set's stamps again."""
 
 
 def run_gates(
@@ -80,6 +88,7 @@ def run_gates(
     real: Sequence[Location] = (),
     out: Location | None = None,
     only: Sequence[str] | None = None,
+    tell: Callable[[GateResult], None] = lambda result: None,
 ) -> list[GateResult]:
     """Ask the gates about a set; write ``gates.json`` and ``gates.html``.
 
@@ -99,6 +108,8 @@ def run_gates(
         Default: ``_gates`` in the generation's folder.
     only
         Names of the gates to ask; None asks all.
+    tell
+        Called with each result as it comes.
 
     Raises
     ------
@@ -118,7 +129,10 @@ def run_gates(
     else:
         rows = scan_here(data)
     seen = _look(data, rows, config, gates, run_dir, real)
-    results = [run_gate(gate, seen, config) for gate in gates]
+    results = []
+    for gate in gates:
+        results.append(run_gate(gate, seen, config))
+        tell(results[-1])
     summary = _summary(data, seen, config, results)
     (where / "gates.json").write_json(summary)
     write_page(where, data, rows, summary, results)
@@ -220,11 +234,8 @@ def _look(
 def _rerenderer(data: DataSet, run_dir: Location | None, gates: Sequence[Gate]) -> tuple[Rerenderer | None, str]:
     if not any(g.needs_rerender for g in gates):
         return None, "none of the chosen gates needs it"
-    if OPEN_RERENDERER is None:
-        return None, "this version has nothing to render with"
-    stamps = data.stamps if run_dir is None else RunDir(run_dir).phase4c(data.folder.name) / "stamps"
     try:
-        return load_function(OPEN_RERENDERER)(stamps), ""
+        return open_rerenderer(data.stamps, None if run_dir is None else RunDir(run_dir)), ""
     except CannotRun as why:
         return None, str(why)
 

@@ -129,7 +129,7 @@ def _dropped_core(name: str, sample: PairSample, data: GateData, config: GatesCo
         exact(
             f"{name}: fraction of pairs of which one member alone loses it", apart, limit=0.0, rows=rows, blocks=blocks
         ),
-        _seen(name, _contest(sample, sample.control, filled[0], picture_sigma(sample)), config),
+        _seen(name, _contest(sample, sample.control, filled, picture_sigma(sample)), config),
     ]
 
 

@@ -21,7 +21,6 @@ from scipy.ndimage import shift
 from small_run import InProcessSpark
 
 import dhs_gen.inject as inject_module
-import dhs_gen.paired_controls.light as light_module
 from dhs_gen.psf import Psf, moffat_for_psfsize, nea_psfsize
 from dhs_gen.psf_kernels import moffat_kernel
 from dhs_gen.stamps import encode_stamp, read_stamp
@@ -157,9 +156,8 @@ def _host_in_two_splits(tables: Tables) -> Tables:
     from_path, to_path = sorted(by_split.values())[:2]
     table = tables[from_path]
     host = table.column("host_id")[0].as_py()
-    pairs = sorted(
-        {p for p, h in zip(*(table.column(c).to_pylist() for c in ("pair_id", "host_id")), strict=True) if h == host}
-    )
+    pair_ids, hosts = (table.column(c).to_pylist() for c in ("pair_id", "host_id"))
+    pairs = sorted({p for p, h in zip(pair_ids, hosts, strict=True) if h == host})
     moved = np.isin(np.asarray(pair_ids), pairs[: max(1, len(pairs) // 2)])
     tables[to_path] = pa.concat_tables([tables[to_path], table.filter(pa.array(moved))])
     tables[from_path] = table.filter(pa.array(~moved))
