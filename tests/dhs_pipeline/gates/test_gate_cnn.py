@@ -10,7 +10,7 @@ from dhs_pipeline.gates.statistics import auc, chance_standard_error
 
 pytest.importorskip("torch")
 
-from dhs_pipeline.gates.cnn import train_and_score  # noqa: E402 - after the check for torch
+from dhs_pipeline.gates.cnn import train_and_score
 
 N, SIDE = 400, 20
 Y = np.repeat([0, 1], N // 2)

@@ -182,7 +182,7 @@ def test_where_a_set_lies(tmp_path: Path) -> None:
 
 def test_a_damaged_stamp_and_a_wrong_column_are_named(tmp_path: Path) -> None:
     rows = make_rows(2, 1)
-    rows[2] |= {"stamp_npz": b"PK is no archive"}
+    rows[2] |= {"stamp_npz": b"no archive"}
     with pytest.raises(ValueError, match=r"part-00000\.parquet: row 2: not a stamp"):
         scan_here(find_set(write_set(tmp_path / "set", rows, files=1)))
     table = pq.read_table(write_set(tmp_path / "b", make_rows(2, 1), files=1).uri + "/stamps/part-00000.parquet")
