@@ -68,7 +68,7 @@ GATES = (
 """All gates, in the order of the table."""
 
 OPEN_RERENDERER: str | None = None
-"""``module:function`` that opens what renders a set's stamps again."""
+"""``module:function`` that opens what renders a set's stamps again: (stamps, its run if it lies elsewhere)."""
 
 
 def run_gates(
@@ -222,9 +222,8 @@ def _rerenderer(data: DataSet, run_dir: Location | None, gates: Sequence[Gate]) 
         return None, "none of the chosen gates needs it"
     if OPEN_RERENDERER is None:
         return None, "this version has nothing to render with"
-    stamps = data.stamps if run_dir is None else RunDir(run_dir).phase4c(data.folder.name) / "stamps"
     try:
-        return load_function(OPEN_RERENDERER)(stamps), ""
+        return load_function(OPEN_RERENDERER)(data.stamps, None if run_dir is None else RunDir(run_dir)), ""
     except CannotRun as why:
         return None, str(why)
 
