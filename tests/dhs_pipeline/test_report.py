@@ -292,3 +292,14 @@ def test_png_round_trip() -> None:
     png = encode_png(pixels)
     assert np.array_equal(np.round(imread(io.BytesIO(png))[..., :3] * 255).astype(np.uint8), pixels)
     assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/=]+", data_uri(png))
+
+
+def test_what_the_gates_found_is_part_of_the_page(
+    made: tuple[RunDir, RunConfig], tmp_path: Path, no_plots: None
+) -> None:
+    run = copy_run(made[0], tmp_path)
+    gates = run.phase4c("gen7") / "_gates"
+    (gates / "section.html").write_bytes(b"<h2>Gates: phase4c/gen7</h2>")
+    assert "<h2>Gates" not in write_report(run).read_bytes().decode()  # half a result is none
+    (gates / "gates.json").write_json({"passed": True})
+    assert "<h2>Gates: phase4c/gen7</h2>" in write_report(run).read_bytes().decode()

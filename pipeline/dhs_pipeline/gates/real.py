@@ -13,6 +13,7 @@ from dhs_gen.stamps import decode_stamp_npz
 from dhs_pipeline.gates.scan import STAMP
 from dhs_pipeline.storage import Location, StorageError
 
+_ENDINGS = (".parquet", ".npz", ".fits")
 _MAX_SCALE_ERROR = 0.01
 
 
@@ -34,17 +35,25 @@ def read_real(files: Sequence[Location], bandset: str, size_pix: int, pixscale_a
     ValueError
         If a stamp lacks a band, is smaller than the set's, or has another pixel scale; the message names the file.
     """
-    found = [(str(file), *stamp) for file in _expanded(files) for stamp in _stamps(file, pixscale_arcsec)]
+    found = [(str(file), *stamp) for file in real_files(files) for stamp in _stamps(file, pixscale_arcsec)]
     return np.stack([_middle(image, bands, bandset, size_pix, name) for name, image, bands in found])
 
 
-def _expanded(files: Sequence[Location]) -> list[Location]:
+def real_files(given: Sequence[Location]) -> list[Location]:
+    """The files, and those in the folders, that are given.
+
+    Raises
+    ------
+    StorageError
+        If there is none at one of the places.
+    """
     out = []
-    for file in files:
-        inside = [f for f in file.files(recursive=True) if f.name.endswith((".parquet", ".npz", ".fits"))]
-        if not (inside or file.size() is not None):
-            raise StorageError(f"{file}: no stamps of real lenses here (.parquet, .npz or .fits)")
-        out += inside or [file]
+    for where in given:
+        inside = [where] if where.size() is not None else where.files(recursive=True)
+        found = [f for f in inside if f.name.endswith(_ENDINGS)]
+        if not found:
+            raise StorageError(f"{where}: no stamps of real lenses here ({', '.join(_ENDINGS)})")
+        out += found
     return out
 
 

@@ -20,7 +20,7 @@ from dhs_pipeline.digest import digest_table
 from dhs_pipeline.gates.classes import has, strings
 from dhs_pipeline.gates.data import GateData
 from dhs_pipeline.gates.page import write_page
-from dhs_pipeline.gates.real import read_real
+from dhs_pipeline.gates.real import read_real, real_files
 from dhs_pipeline.gates.rerender import Rerenderer, open_rerenderer
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, Outcome, key_figure
 from dhs_pipeline.gates.sample import empty_sample, read_sample
@@ -119,7 +119,7 @@ def run_gates(
         If there is no set at the path, or the results cannot be written.
     """
     gates = chosen_gates(only)
-    data = find_set(path)
+    data, lenses = find_set(path), real_files(real)
     where = out or data.folder / FOLDER
     where.make_dir()
     where.check_writable()
@@ -128,7 +128,7 @@ def run_gates(
         rows = scan_on_spark(data, where / "_scan", lambda: start_session("dhs gates", master))
     else:
         rows = scan_here(data)
-    seen = _look(data, rows, config, gates, run_dir, real)
+    seen = _look(data, rows, config, gates, run_dir, lenses)
     results = []
     for gate in gates:
         results.append(run_gate(gate, seen, config))

@@ -208,9 +208,9 @@ def test_real_lenses_are_cut_to_the_stamps_of_the_set(tmp_path: Path) -> None:
     row: Row = make_rows(1, 1)[0]
     write_file(tmp_path / "b.parquet", [row])
     cube = np.arange(3 * 14 * 14, dtype=np.float32).reshape(3, 14, 14)
-    header = fits.Header({"BANDS": "grz", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"})
-    header |= {"CD1_1": -0.262 / 3600, "CD2_2": 0.262 / 3600, "CD1_2": 0.0, "CD2_1": 0.0}
-    fits.writeto(tmp_path / "c.fits", cube, header)
+    scale_deg = 0.262 / 3600
+    cards = {"BANDS": "grz", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": -scale_deg, "CD2_2": scale_deg}
+    fits.writeto(tmp_path / "c.fits", cube, fits.Header(cards))
     found = read_real([Location.of(tmp_path)], BANDS, SIZE, 0.262)
     assert found.shape == (3, 3, SIZE, SIZE)
     assert found[0, 0, 0, 0] == 2 * (SIZE + 4) + 2

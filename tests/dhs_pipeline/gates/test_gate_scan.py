@@ -33,6 +33,9 @@ def test_every_row_is_there_with_its_columns_and_facts(tmp_path: Path) -> None:
     assert count_rows(data) == table.num_rows == len(rows)
     assert set(PIXEL_FACTS.names) <= set(table.column_names)
     assert "stamp_npz" not in table.column_names
+    for kind in ("positive", "control"):  # of the pairs, which are the same for both
+        places = [r["row_in_file"] for r in table.to_pylist() if r["sample_kind"] == kind and r["is_control"] == 0]
+        assert places == [0, 1, 3, 4, 0, 1, 3, 4, 0, 1, 3, 4]
     by_id = {r["task_id"]: r for r in table.to_pylist()}
     for row in rows:
         found = by_id[row["task_id"]]
@@ -155,8 +158,9 @@ def test_why_there_is_no_sample(tmp_path: Path) -> None:
     assert "no column pair_id" in fails("unpaired", rows, "pair_id")
     assert "no column host_id" in fails("no hosts", rows, "host_id")
     assert "the set holds no pairs" in fails("positives", rows[::2])
-    failed = [r | {"cutout_ok": 0} for r in rows]
-    assert "none has the stamps of both" in fails("failed", failed)
+    for kind in ("positive", "control"):
+        failed = [r | {"cutout_ok": int(r["sample_kind"] != kind)} for r in rows]
+        assert "none has the stamps of both" in fails(f"failed {kind}s", failed)
     smaller = [restamp(r, lambda im: im[1:, 1:]) if r["sample_kind"] == "control" else r for r in rows]
     assert "differ in bands or shape" in fails("shapes", smaller)
 
@@ -182,7 +186,7 @@ def test_where_a_set_lies(tmp_path: Path) -> None:
 
 def test_a_damaged_stamp_and_a_wrong_column_are_named(tmp_path: Path) -> None:
     rows = make_rows(2, 1)
-    rows[2] |= {"stamp_npz": b"PK is no archive"}
+    rows[2] |= {"stamp_npz": b"no archive"}
     with pytest.raises(ValueError, match=r"part-00000\.parquet: row 2: not a stamp"):
         scan_here(find_set(write_set(tmp_path / "set", rows, files=1)))
     table = pq.read_table(write_set(tmp_path / "b", make_rows(2, 1), files=1).uri + "/stamps/part-00000.parquet")
