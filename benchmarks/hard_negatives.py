@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from dhs_gen.paired_controls import NegativeKind, shuffled_difference
 from dhs_gen.streams import stream, unit_interval
-from dhs_pipeline.config import GatesConfig, load_section
+from dhs_pipeline.config import Pairing, load_section
 from dhs_pipeline.gates.cnn import fit, score
 from dhs_pipeline.gates.data import PairSample
 from dhs_pipeline.gates.pictures import noise_sigma, stretch
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = find_set(Location.of(args.set))
     sample, _ = read_sample(found, scan_here(found), args.pairs)
     rerender = open_rerenderer(found.stamps, None)
-    width_pix = load_section(GatesConfig, "gates", "default").transformed_control.shuffle_annulus_pix
+    width_pix = load_section(Pairing, "pairing", "prime").negatives.annulus_width_pix
     text = TEXT.format(
         set=args.set,
         n=len(sample),

@@ -126,7 +126,7 @@ def inject(
     """Make the stamp of one task.
 
     Order: jitter of the host, elliptical PSF (of the arc alone), background, cosmic ray, saturation, then the arc with
-    its noise on top. A saturated pixel holds its painted value with an arc or without.
+    its noise on top. A saturated pixel holds its painted value with an arc or without; one that the survey has no data of (no weight) stays as it is.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def inject(
         arc, noise = _placed(light, arc), _placed(light, noise)
         invvar = layers[band].invvar
         bands[band] = BandResult(
-            image=_add(layers[band], arc + noise),
+            image=_add(layers[band], arc + noise, hosts[band][1] > 0),
             invvar=add_arc_variance(invvar, arc, g_eff[band]),
             arc=arc.astype(np.float32),
             psf=psfs[band],
@@ -354,10 +354,13 @@ def _off_stamp(
     return 1.0 - float(arc.sum()) / (flux_nmgy * float(lensed.magnification[channel]))
 
 
-def _add(layer: ArtifactLayer, light: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not), saturated ones their paint."""
+def _add(layer: ArtifactLayer, light: NDArray[np.float64], has_data: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not), saturated ones their paint.
+
+    A pixel of which the survey has no data holds no light either: an arc there would tell the classes apart.
+    """
     image = layer.image.copy()
-    lit = light != 0
+    lit = (light != 0) & has_data
     image[lit] = (layer.image[lit].astype(np.float64) + light[lit]).astype(np.float32)
     if layer.painted is not None and layer.paint is not None:
         image[layer.painted] = layer.paint[layer.painted]
