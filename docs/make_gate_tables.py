@@ -32,8 +32,8 @@ def figures_table(found: Mapping[str, Any]) -> str:
     kinds = ", ".join(f"{n} {kind}" for kind, n in found["rows_by_kind"].items())
     seconds = sum(r["seconds"] for r in found["results"])
     lines = [
-        f"`{Path(found['set']).name}`: {found['rows']} rows ({kinds}), pixels of {found['sample_pairs']} pairs, version "
-        f"{found['code_version']}, {seconds:.0f} s in the gates.",
+        f"`{Path(found['set']).name}`: {found['rows']} rows ({kinds}), pixels of {found['sample_pairs']} pairs, "
+        f"version {found['code_version']}, {seconds:.0f} s in the gates.",
         "",
         "| gate | | figure | value | 95 % interval | limit |",
         "|---|---|---|---|---|---|",
@@ -43,9 +43,8 @@ def figures_table(found: Mapping[str, Any]) -> str:
         for figure in result["figures"]:
             low, high = figure["low"], figure["high"]
             interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-            lines.append(
-                f"| {name} | {outcome} | {figure['name']} | {_number(figure['value'])} | {interval} | {figure['limit']} |"
-            )
+            value, limit = _number(figure["value"]), figure["limit"]
+            lines.append(f"| {name} | {outcome} | {figure['name']} | {value} | {interval} | {limit} |")
             name = outcome = ""
         if not result["figures"]:
             lines.append(f"| {name} | {outcome} | {result['message']} | | | |")
