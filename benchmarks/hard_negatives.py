@@ -125,12 +125,12 @@ def texture_table(sample: PairSample, rerender: Rerenderer, width_pix: float) ->
     """How well probes tell controls from controls that went through each recipe."""
     pairs, sigma = sample.task_ids, _sigma(sample)
     plain = sample.control
-    noisy = _with_own_noise(sample, plain)
+    noisy, again = (_with_own_noise(sample, plain, exposure) for exposure in ("first", "second"))
     cases = {
         "shuffled pixels, shared noise": (plain, rerender.negatives(pairs, PIXELS, flux_factor=0.0)),
         "shuffled arc, shared noise": (plain, rerender.negatives(pairs, ARC, flux_factor=0.0)),
-        "shuffled pixels, own noise": (plain, _shuffled(sample, noisy, plain, width_pix)),
-        "shuffled arc, own noise": (plain, noisy),
+        "shuffled pixels, own noise": (noisy, _shuffled(sample, again, noisy, width_pix)),
+        "shuffled arc, own noise": (noisy, again),
     }
     half = _halves(sample.host_ids)
     lines = ["| recipe | equal to the control bit for bit | linear probe | small network |", "|---|---|---|---|"]
@@ -155,12 +155,12 @@ def _probe_auc(a: Pictures, b: Pictures, half: NDArray[np.intp], use_network: bo
     return auc(y, scores)
 
 
-def _with_own_noise(sample: PairSample, images: Pictures) -> Pictures:
+def _with_own_noise(sample: PairSample, images: Pictures, exposure: str) -> Pictures:
     """The images with the sky's noise once more, correlated between neighbours as coadds are (0.2)."""
     assert sample.control_invvar is not None
     out = images.copy()
     for i, pair in enumerate(sample.task_ids):
-        white = stream(pair, "study_noise").standard_normal(images.shape[1:])
+        white = stream(pair, "study_noise", salt=exposure).standard_normal(images.shape[1:])
         smooth = gaussian_filter(white, (0.0, 0.5, 0.5))
         noise = smooth / smooth.std() / np.sqrt(np.maximum(sample.control_invvar[i], 1e-12))
         out[i] += np.where(sample.control_invvar[i] > 0, noise, 0.0).astype(np.float32)

@@ -21,6 +21,7 @@ from scipy.ndimage import shift
 from small_run import InProcessSpark
 
 import dhs_gen.inject as inject_module
+import dhs_gen.paired_controls.light as light_module
 from dhs_gen.psf import Psf, moffat_for_psfsize, nea_psfsize
 from dhs_gen.psf_kernels import moffat_kernel
 from dhs_gen.stamps import encode_stamp, read_stamp
@@ -209,15 +210,13 @@ def _artifacts_keyed_by_label() -> Iterator[None]:
 @contextmanager
 def _arc_on_the_grid_centre() -> Iterator[None]:
     """The arc is rendered about the middle of the stamp, the row says the host's centroid."""
-    real = inject_module.lens_source
+    real = light_module.lens_source
 
-    def lens_source(
-        lens: Any, template: Any, source_xy: Any, lens_xy_pix: Any, grid: Any, *rest: Any, **named: Any
-    ) -> Any:
+    def about_the_middle(lens: Any, template: Any, source_xy: Any, lens_xy: Any, grid: Any, *rest: Any) -> Any:
         middle = 0.5 * (grid.size_pix - 1)
-        return real(lens, template, source_xy, (middle, middle), grid, *rest, **named)
+        return real(lens, template, source_xy, (middle, middle), grid, *rest)
 
-    with mock.patch.object(inject_module, "lens_source", lens_source):
+    with mock.patch.object(light_module, "lens_source", about_the_middle):
         yield
 
 

@@ -21,8 +21,8 @@ from tests_support import run_stages
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.realdata]
 
 GENERATION = "gen5_prime"
-CONFIG = load_run_config("prime", ["manifest.tasks_per_host=28"])  # 1,008 pairs on 36 hosts
-LIMITS = load_limits("default", ["sample_pairs=800"])
+CONFIG = load_run_config("prime", ["manifest.tasks_per_host=40"])  # 1,440 pairs on 36 hosts
+LIMITS = load_limits("default", ["sample_pairs=1400"])
 
 
 @dataclass(frozen=True)
