@@ -186,6 +186,10 @@ def _contest(
     The masks leave a little light; what the ideal observer makes of that is theirs by right.
     """
     kept = np.flatnonzero(mask.sum(axis=(1, 2)) >= config.border_texture.min_pixels)
+    if kept.size == 0:
+        raise CannotRun(
+            f"{name}: no stamp has {config.border_texture.min_pixels} pixels of border that no light reaches"
+        )
     pairs, mask = of[kept], mask[kept]
     control, control_weight = sample.control[pairs], control_weight_of(sample)[pairs]
     hosts = (hosts_of(sample.control_host_ids, pairs), hosts_of(sample.host_ids, pairs))
