@@ -92,11 +92,12 @@ def test_classes_come_from_what_a_set_has() -> None:
         "control": [False, True, False, False],
         "negative": [False, False, True, False],
     }
-    bare = classes(rows.drop(["sample_kind", "cutout_ok"]))
-    assert {k: v.tolist() for k, v in bare.items()} == {
+    bare = pa.table({"arc_injected": [1, 0, 1, 0], "cutout_ok": [1, 1, 0, 0]})
+    assert {k: v.tolist() for k, v in classes(bare).items()} == {
         "positive": [True, False, False, False],
-        "control": [False, True, True, True],
+        "control": [False, True, False, False],
     }
+    assert classes(bare.drop(["cutout_ok"]))["positive"].tolist() == [True, False, True, False]
 
 
 def test_rows_without_a_property_are_left_out_and_counted() -> None:
