@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,17 @@ _Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float64)
 def small_config(**changes: Any) -> GatesConfig:
     """The declared limits, for samples of 180 pairs."""
     config = load_section(GatesConfig, "gates", "default")
-    return config.model_copy(update={"max_standard_error": 0.05, "resamples": 200, **changes})
+    return config.model_copy(update={"max_standard_error": 0.05, "resamples": 100, **changes})
 
 
+@lru_cache
 def make_sample(
     n_pairs: int = 180, n_hosts: int = 30, *, seed: int = 1, flux: float = 1.0, about_grid: bool = False
 ) -> PairSample:
-    """Pairs on the same hosts; arcs about the host, or by mistake about the middle of the stamp."""
+    """Pairs on the same hosts; arcs about the host, or by mistake about the middle of the stamp.
+
+    Tests share it and leave its arrays as they are.
+    """
     rng = np.random.default_rng(seed)
     host = np.arange(n_pairs) % n_hosts
     centres = 31.5 + rng.uniform(-0.5, 0.5, (n_hosts, 2))
