@@ -75,9 +75,11 @@ class _Comparisons:
 
 
 def indistinguishable_across(
-    gate: str, name: str, contest: Contest, probes: dict[str, FitPredict], config: GatesConfig
+    gate: str, name: str, contest: Contest, probes: dict[str, FitPredict], config: GatesConfig, by_right: float = 0.5
 ) -> list[Figure]:
     """:func:`dhs_pipeline.gates.probes.indistinguishable` without the comparisons within a host.
+
+    ``by_right`` is the AUC that the ideal observer has of what the groups may differ by; 0.5 where that is nothing.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def indistinguishable_across(
     figures = []
     for probe_name, probe in probes.items():
         found = measured_across(gate, f"{name}, {probe_name}", contest, probe, config)
-        limit = 0.5 + config.sigmas * max(chance, found.standard_error)
+        limit = by_right + config.sigmas * max(chance, found.standard_error)
         figures.append(
             Figure(
                 f"{name}, {probe_name}: AUC",

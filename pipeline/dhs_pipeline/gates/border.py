@@ -16,6 +16,7 @@ from dhs_pipeline.gates.pictures import stretch
 from dhs_pipeline.gates.probes import FEATURE_PROBES, PICTURE_PROBES, Contest, hosts_of
 from dhs_pipeline.gates.regions import arc_of, control_weight_of, distance_pix, noise_scale, weight_of
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, judge, reported
+from dhs_pipeline.gates.statistics import ideal_auc
 
 GATE = "border_texture"
 
@@ -47,14 +48,14 @@ def border_texture(data: GateData, config: GatesConfig) -> GateResult:
     everyone = np.arange(len(sample))
     mask = dark_border(sample, everyone, arc, limits)
     figures = _coverage("positives", mask, sample, everyone, limits)
-    figures += _contest("positives", sample.positive, own_weight, mask, sample, everyone, config)
+    figures += _contest("positives", sample.positive, own_weight, arc, mask, sample, everyone, config)
     if kinds := sorted(sample.negative_of):
         of = np.concatenate([sample.negative_of[kind] for kind in kinds])
         light = np.concatenate([_light(sample, kind) for kind in kinds])
         images = np.concatenate([sample.negative[kind] for kind in kinds])
         mask = dark_border(sample, of, light, limits)
         figures += _coverage("negatives", mask, sample, of, limits)
-        figures += _contest("negatives", images, own_weight[of], mask, sample, of, config)
+        figures += _contest("negatives", images, own_weight[of], light, mask, sample, of, config)
     said = "positives" if not kinds else "positives and negatives"
     message = f"the border of {said} has the texture of the controls'"
     return judge(GATE, figures, message if kinds else f"{message}; the set has no negatives")
@@ -174,18 +175,32 @@ def _contest(
     name: str,
     images: NDArray[np.float32],
     weight: NDArray[np.float32],
+    light: NDArray[np.float32],
     mask: NDArray[np.bool_],
     sample: PairSample,
     of: NDArray[np.intp],
     config: GatesConfig,
 ) -> list[Figure]:
-    """Stamps against the controls of their pairs through the same masks, by texture and by picture."""
+    """Stamps against the controls of their pairs through the same masks, by texture and by picture.
+
+    The masks leave a little light; what the ideal observer makes of that is theirs by right.
+    """
     kept = np.flatnonzero(mask.sum(axis=(1, 2)) >= config.border_texture.min_pixels)
+    if kept.size == 0:
+        raise CannotRun(
+            f"{name}: no stamp has {config.border_texture.min_pixels} pixels of border that no light reaches"
+        )
     pairs, mask = of[kept], mask[kept]
     control, control_weight = sample.control[pairs], control_weight_of(sample)[pairs]
     hosts = (hosts_of(sample.control_host_ids, pairs), hosts_of(sample.host_ids, pairs))
     features = Contest(texture(control, control_weight, mask), texture(images[kept], weight[kept], mask), *hosts)
+    left = np.where(mask[:, None], light[kept].astype(np.float64) ** 2 * control_weight, 0.0).sum(axis=(1, 2, 3))
+    ideal = ideal_auc(np.sqrt(left))
     sigma, seen = noise_scale(sample), mask[:, None]
     pictures = Contest(stretch(control, sigma) * seen, stretch(images[kept], sigma) * seen, *hosts)
-    figures = indistinguishable_across(GATE, f"{name}, texture", features, FEATURE_PROBES, config)
-    return figures + indistinguishable_across(GATE, f"{name}, border pictures", pictures, PICTURE_PROBES, config)
+    rows, blocks = features.labels.size, len(set(features.hosts))
+    return [
+        reported(f"{name}: AUC of the ideal observer of the light left there", ideal, rows=rows, blocks=blocks),
+        *indistinguishable_across(GATE, f"{name}, texture", features, FEATURE_PROBES, config, ideal),
+        *indistinguishable_across(GATE, f"{name}, border pictures", pictures, PICTURE_PROBES, config, ideal),
+    ]

@@ -17,7 +17,7 @@ from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.data import GateData, PairSample
 from dhs_pipeline.gates.pictures import stretch
 from dhs_pipeline.gates.probes import FEATURE_PROBES, PICTURE_PROBES, Contest, indistinguishable
-from dhs_pipeline.gates.regions import control_weight_of, n_hosts, noise_scale
+from dhs_pipeline.gates.regions import n_hosts, need_pairs, noise_scale
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, exact, judge, reported
 
 GATE = "host_only"
@@ -44,7 +44,7 @@ def host_only(data: GateData, config: GatesConfig) -> GateResult:
         If classes, hosts or properties are not in the rows, rows are too few, or hosts cannot be rendered.
     """
     sample = data.sample
-    control_weight_of(sample)
+    need_pairs(sample)
     figures = _by_properties(data.rows, config)
     if sample.same_host:
         name = "pictures of the hosts of both classes, which are the same: AUC"

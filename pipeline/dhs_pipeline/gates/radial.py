@@ -53,13 +53,11 @@ def radial_profile(data: GateData, config: GatesConfig) -> GateResult:
         gaps.append(seen.value - max(0.5, *(f.value for f in judged)))
         gap = reported(f"{name}: AUC of pictures over profiles", gaps[-1], rows=seen.rows, blocks=seen.blocks)
         figures += [*judged, seen, gap]
-    everyone = np.arange(len(sample))
+    everyone, name = np.arange(len(sample)), "positives against controls"
     profiles, pictures = _contests(sample, sample.control, everyone, config.radial_profile)
     for probe_name, probe in FEATURE_PROBES.items():
-        figures.append(
-            reported_across(GATE, f"positives against controls, profiles, {probe_name}", profiles, probe, config)
-        )
-    figures.append(reported_across(GATE, "positives against controls, pictures, cnn", pictures, cnn, config))
+        figures.append(reported_across(GATE, f"{name}, profiles, {probe_name}", profiles, probe, config))
+    figures.append(reported_across(GATE, f"{name}, pictures, cnn", pictures, cnn, config))
     message = (
         f"profiles do not tell positives from {' or '.join(kinds)}; pictures do, by {max(gaps):.3f} of AUC from the "
         "azimuthal structure"

@@ -18,7 +18,7 @@ def arc_of(sample: PairSample) -> NDArray[np.float32]:
     CannotRun
         If there is no pair, or the set does not carry the layer.
     """
-    _some(sample)
+    need_pairs(sample)
     if sample.arc is None:
         raise CannotRun("the set does not carry the layer arc")
     return sample.arc
@@ -26,7 +26,7 @@ def arc_of(sample: PairSample) -> NDArray[np.float32]:
 
 def control_weight_of(sample: PairSample) -> NDArray[np.float32]:
     """(n, bands, H, W) invvar of the controls, 1/nanomaggy²; raises as :func:`arc_of`."""
-    _some(sample)
+    need_pairs(sample)
     if sample.control_invvar is None:
         raise CannotRun("the controls do not carry the layer invvar")
     return sample.control_invvar
@@ -34,7 +34,7 @@ def control_weight_of(sample: PairSample) -> NDArray[np.float32]:
 
 def weight_of(sample: PairSample) -> NDArray[np.float32]:
     """(n, bands, H, W) invvar of the positives, 1/nanomaggy²; raises as :func:`arc_of`."""
-    _some(sample)
+    need_pairs(sample)
     if sample.invvar is None:
         raise CannotRun("the positives do not carry the layer invvar")
     return sample.invvar
@@ -57,6 +57,7 @@ def n_hosts(sample: PairSample) -> int:
     return len(set(sample.host_ids))
 
 
-def _some(sample: PairSample) -> None:
+def need_pairs(sample: PairSample) -> None:
+    """Raises CannotRun if there is no pair."""
     if len(sample) == 0:
         raise CannotRun("there is no pair in the sample")
