@@ -25,8 +25,8 @@ def null_injection(data: GateData, config: GatesConfig) -> GateResult:
 
     Of same-host pairs the control is the stored one; of pairs with another host it is the positive's own host, rendered
     as a control. Positives rendered again must equal the stored ones, which shows that nulls come from the set's path.
-    Identical pictures give an AUC of exactly 0.5; at this number of pairs the probes alone would see only leaks that
-    lift it above 0.5 + k standard errors.
+    Identical pictures give an AUC of 0.5 but for the rounding of their scores; at this number of pairs the probes alone
+    would see only leaks that lift it above 0.5 + k standard errors.
 
     Raises
     ------

@@ -32,12 +32,12 @@ Made = tuple[RunDir, GateData]
 """A run, and its paired set as gates see it."""
 
 
-def paired_generation(config: RunConfig, name: str = PAIRED, artifacts: str = "none") -> Generation:
+def paired_generation(config: RunConfig) -> Generation:
     """Gen7 with a negative of every kind, equally often."""
     tree = config.generation("gen7").with_pairing("prime").model_dump(mode="json")
     weights = tree["pairing"]["negatives"]["weights"]
     tree["pairing"]["negatives"]["weights"] = dict.fromkeys(weights, 1.0 / len(weights))
-    return Generation.model_validate(tree | {"name": name, "artifact_profile": artifacts})
+    return Generation.model_validate(tree | {"name": PAIRED})
 
 
 def make_paired_run(folder: Path, n_hosts: int, tasks_per_host: int = 4) -> Made:

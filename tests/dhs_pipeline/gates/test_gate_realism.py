@@ -45,6 +45,14 @@ def test_hosts_that_were_resampled_on_the_way_fail(data: GateData) -> None:
     assert any("features" in name for name in broken(realism(resampled, CONFIG)))
 
 
+def test_what_is_compared_holds_no_arc(data: GateData) -> None:
+    """Noise is all that is left: the part of the arc in it, by least squares, is 0 within a few of its σ of 0.5 %."""
+    contest = module._hosts(data.sample, np.ones(3), None)
+    left = np.sinh(3.0 * contest.second.astype(float)) - data.sample.control
+    share = (left * data.sample.arc).sum() / (data.sample.arc.astype(float) ** 2).sum()
+    assert abs(share) < 0.02
+
+
 def test_only_faint_arcs_are_judged(data: GateData) -> None:
     snr = np.sqrt(sum(data.sample.column(f"arc_snr_{b}") ** 2 for b in "grz"))
     limit = float(np.median(snr))

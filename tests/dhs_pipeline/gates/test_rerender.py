@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rerender_cases import PAIRED, Made, inject_into, look_at, paired_generation
+from rerender_cases import PAIRED, Made, inject_into, look_at
 from scipy.signal import fftconvolve
 
 from dhs_gen.psf import moffat_for_psfsize
@@ -103,8 +103,8 @@ def test_one_artifact_of_another_profile(made: Made) -> None:
 
 def test_artifacts_of_the_set_itself(made: Made, tmp_path: Path) -> None:
     run = RunDir(Location.of(shutil.copytree(made[0].where.uri, tmp_path / "run")))
-    inject_into(run, paired_generation(run.config(), "gen7_strong_negatives", "strong"))
-    sample, rerender = (data := look_at(run, "gen7_strong_negatives")).sample, opened(data)
+    inject_into(run, run.config().generation("gen7").with_artifacts("strong").with_pairing("same_host"))
+    sample, rerender = (data := look_at(run, "gen7_strong_same_host")).sample, opened(data)
     ids = sample.task_ids[:8]
     np.testing.assert_array_equal(bits(rerender.positives(ids)), bits(sample.positive[:8]))
     np.testing.assert_array_equal(bits(rerender.controls(ids)), bits(sample.control[:8]))
