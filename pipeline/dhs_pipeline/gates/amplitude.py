@@ -55,7 +55,7 @@ def arc_amplitude(data: GateData, config: GatesConfig) -> GateResult:
             blocks=blocks,
         ),
         exact(
-            "largest rise of the mean score from a step to the next",
+            "largest rise of the mean score in one step",
             rise,
             limit=limits.tolerance,
             rows=rows,

@@ -15,7 +15,7 @@ from dhs_pipeline.gates.pictures import stretch
 from dhs_pipeline.gates.probes import PICTURE_PROBES, Contest, indistinguishable
 from dhs_pipeline.gates.reference import picture_sigma, rerenderer_of, some_pairs
 from dhs_pipeline.gates.result import Figure, GateResult, Offender, exact, judge, reported
-from dhs_pipeline.gates.statistics import chance_standard_error
+from dhs_pipeline.gates.statistics import CROSS_VALIDATED, chance_standard_error
 
 _GATE = "null_injection"
 
@@ -25,8 +25,8 @@ def null_injection(data: GateData, config: GatesConfig) -> GateResult:
 
     Of same-host pairs the control is the stored one; of pairs with another host it is the positive's own host, rendered
     as a control. Positives rendered again must equal the stored ones, which shows that nulls come from the set's path.
-    Identical pictures give an AUC of exactly 0.5; at this number of pairs the probes alone would see only leaks that
-    lift it above 0.5 + k standard errors.
+    Identical pictures give an AUC of 0.5 but for the rounding of their scores; at this number of pairs the probes alone
+    would see only leaks that lift it above 0.5 + k standard errors.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def null_injection(data: GateData, config: GatesConfig) -> GateResult:
         *_offenders(chosen, positives, chosen.positive, "rendered again it has other pixels", config),
         *_offenders(chosen, nulls, controls, "with no flux it has other pixels than its control", config),
     ]
-    limit = 0.5 + config.sigmas * chance_standard_error(len(chosen), len(chosen))
+    limit = 0.5 + config.sigmas * CROSS_VALIDATED * chance_standard_error(len(chosen), len(chosen))
     message = f"{len(chosen)} nulls equal their controls bit for bit; probes alone judge an AUC above {limit:.3f}"
     return judge(_GATE, figures, message, offenders[: config.max_offenders])
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dhs_gen.stamps import decode_stamp_npz
 from dhs_gen.streams import unit_intervals
 from dhs_pipeline.config.gates import GatesConfig
+from dhs_pipeline.gates.across_hosts import indistinguishable_across, reported_across
 from dhs_pipeline.gates.amplitude import arc_signal_to_noise
 from dhs_pipeline.gates.data import GateData, PairSample
 from dhs_pipeline.gates.host_features import host_features
@@ -23,7 +24,6 @@ from dhs_pipeline.gates.probes import (
     Contest,
     FitPredict,
     cross_validated,
-    indistinguishable,
 )
 from dhs_pipeline.gates.reference import picture_sigma
 from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, judge, reported
@@ -57,10 +57,10 @@ def realism(data: GateData, config: GatesConfig) -> GateResult:
     figures: list[Figure] = []
     dim = sample.take(faint)
     name = f"hosts without arcs of S/N below {config.realism.max_arc_snr:g}"
-    figures += indistinguishable(_GATE, f"{name}, features", _hosts(dim, sigma, config), FEATURE_PROBES, config)
-    figures += indistinguishable(_GATE, f"{name}, pictures", _hosts(dim, sigma, None), PICTURE_PROBES, config)
-    everyone = _hosts(sample, sigma, config)
-    figures += [_shown("hosts without any arcs, features", everyone, n, p, config) for n, p in FEATURE_PROBES.items()]
+    figures += indistinguishable_across(_GATE, f"{name}, features", _hosts(dim, sigma, config), FEATURE_PROBES, config)
+    figures += indistinguishable_across(_GATE, f"{name}, pictures", _hosts(dim, sigma, None), PICTURE_PROBES, config)
+    everyone, name = _hosts(sample, sigma, config), "hosts without any arcs, features"
+    figures += [reported_across(_GATE, f"{name}, {n}", everyone, p, config) for n, p in FEATURE_PROBES.items()]
     shown, said = _real_lenses(data, sigma, config)
     message = f"{faint.size} hosts that were injected look like {faint.size} that were not; {said}"
     return judge(_GATE, [*figures, *shown], message)

@@ -71,7 +71,7 @@ class Rerenderer(Protocol):
         """Hard negatives of one kind, whatever kind the set dealt to the pair."""
 
 
-def open_rerenderer(stamps: Location, run: RunDir | None) -> Rerenderer:
+def open_rerenderer(stamps: Location, run: RunDir | None = None) -> Rerenderer:
     """The rerenderer of a set of stamps.
 
     Parameters

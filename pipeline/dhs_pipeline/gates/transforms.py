@@ -126,9 +126,7 @@ def _dropped_core(name: str, sample: PairSample, data: GateData, config: GatesCo
     apart = float(sum(a.any() != b.any() for a, b in zip(*holes, strict=True)))
     rows, blocks = len(sample), len(set(sample.host_ids))
     return [
-        exact(
-            f"{name}: fraction of pairs of which one member alone loses it", apart, limit=0.0, rows=rows, blocks=blocks
-        ),
+        exact(f"{name}: pairs of which one member alone loses it", apart, limit=0.0, rows=rows, blocks=blocks),
         _seen(name, _contest(sample, sample.control, filled, picture_sigma(sample)), config),
     ]
 
