@@ -126,7 +126,8 @@ def inject(
     """Make the stamp of one task.
 
     Order: jitter of the host, elliptical PSF (of the arc alone), background, cosmic ray, saturation, then the arc with
-    its noise on top. A saturated pixel holds its painted value with an arc or without; one that the survey has no data of (no weight) stays as it is.
+    its noise on top. A saturated pixel holds its painted value with an arc or without; one that the
+    survey has no data of (no weight) stays as it is.
 
     Parameters
     ----------

@@ -130,6 +130,7 @@ class GatesConfig(Model):
     resamples: Annotated[int, Field(ge=100)]
     sigmas: Positive
     max_standard_error: Positive
+    max_host_standard_error: Positive
     min_hosts: Count
     max_offenders: Count
     class_balance: BalanceLimits

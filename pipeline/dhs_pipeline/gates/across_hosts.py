@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs_gen.streams import stream
 from dhs_pipeline.config.gates import GatesConfig
-from dhs_pipeline.gates.probes import Contest, FitPredict, cross_validated
-from dhs_pipeline.gates.result import CannotRun, Figure, reported
-from dhs_pipeline.gates.statistics import Interval, chance_standard_error
+from dhs_pipeline.gates.probes import Contest, FitPredict, check_power, cross_validated, judged
+from dhs_pipeline.gates.result import Figure, reported
+from dhs_pipeline.gates.statistics import Interval
 
 
 def auc_across(labels: ArrayLike, scores: ArrayLike, hosts: Sequence[str], resamples: int, name: str) -> Interval:
@@ -84,34 +84,19 @@ def indistinguishable_across(
     Raises
     ------
     CannotRun
-        If the rows are too few for the limit to mean something.
+        If the rows or hosts are too few for the limit to mean something.
     """
-    n, m, hosts = len(contest.first), len(contest.second), len(set(contest.hosts))
-    if min(n, m) == 0:
-        raise CannotRun(f"{name}: one of the groups is empty ({n} and {m} rows)")
-    chance = chance_standard_error(n, m)
-    if chance > config.max_standard_error or hosts < config.min_hosts:
-        raise CannotRun(
-            f"{name}: {n} and {m} rows on {hosts} hosts have no power (standard error {chance:.3f}, at most "
-            f"{config.max_standard_error:g} is needed, and {config.min_hosts} hosts)"
+    check_power(name, contest, config)
+    return [
+        judged(
+            f"{name}, {probe_name}",
+            measured_across(gate, f"{name}, {probe_name}", contest, probe, config),
+            contest,
+            config,
+            by_right,
         )
-    figures = []
-    for probe_name, probe in probes.items():
-        found = measured_across(gate, f"{name}, {probe_name}", contest, probe, config)
-        limit = by_right + config.sigmas * max(chance, found.standard_error)
-        figures.append(
-            Figure(
-                f"{name}, {probe_name}: AUC",
-                found.value,
-                found.low,
-                found.high,
-                f"at most {limit:.3f}",
-                found.value <= limit,
-                n + m,
-                hosts,
-            )
-        )
-    return figures
+        for probe_name, probe in probes.items()
+    ]
 
 
 def measured_across(gate: str, name: str, contest: Contest, probe: FitPredict, config: GatesConfig) -> Interval:

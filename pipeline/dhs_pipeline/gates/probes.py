@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.result import CannotRun, Figure
-from dhs_pipeline.gates.statistics import CROSS_VALIDATED, auc_interval, chance_standard_error, ranks_by_fold
+from dhs_pipeline.gates.statistics import (
+    CROSS_VALIDATED,
+    Interval,
+    auc_interval,
+    chance_standard_error,
+    ranks_by_fold,
+)
 
 FitPredict = Callable[[NDArray[np.float32], NDArray[np.intp], NDArray[np.float32], int], NDArray[np.float64]]
 """(x of training, labels, x to score, seed) → scores, higher for label 1."""
@@ -135,18 +141,25 @@ def host_folds(contest: Contest, folds: int) -> NDArray[np.intp]:
 def indistinguishable(
     gate: str, name: str, contest: Contest, probes: dict[str, FitPredict], config: GatesConfig
 ) -> list[Figure]:
-    """One AUC per probe for two groups that nothing should tell apart: each at most 0.5 + k standard errors.
-
-    The standard error is the larger of that of independent rows and that of the block bootstrap, times √2, for the
-    scores are cross-validated (:data:`~dhs_pipeline.gates.statistics.CROSS_VALIDATED`).
+    """One AUC per probe for two groups that nothing should tell apart, as :func:`judged` judges it.
 
     Raises
     ------
     CannotRun
-        If the rows are too few for the limit to mean something.
+        If the rows or hosts are too few for the limit to mean something.
     """
-    n, m = len(contest.first), len(contest.second)
-    hosts = len(set(contest.hosts))
+    check_power(name, contest, config)
+    figures = []
+    for probe_name, probe in probes.items():
+        scores = cross_validated(contest, probe, config.folds)
+        found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{gate} {name} {probe_name}")
+        figures.append(judged(f"{name}, {probe_name}", found, contest, config))
+    return figures
+
+
+def check_power(name: str, contest: Contest, config: GatesConfig) -> None:
+    """CannotRun if a contest has too few rows or hosts to be asked."""
+    n, m, hosts = len(contest.first), len(contest.second), len(set(contest.hosts))
     if min(n, m) == 0:
         raise CannotRun(f"{name}: one of the groups is empty ({n} and {m} rows)")
     chance = chance_standard_error(n, m)
@@ -155,24 +168,42 @@ def indistinguishable(
             f"{name}: {n} and {m} rows on {hosts} hosts have no power (standard error {chance:.3f}, at most "
             f"{config.max_standard_error:g} is needed, and {config.min_hosts} hosts)"
         )
-    figures = []
-    for probe_name, probe in probes.items():
-        scores = cross_validated(contest, probe, config.folds)
-        found = auc_interval(contest.labels, scores, contest.hosts, config.resamples, f"{gate} {name} {probe_name}")
-        limit = 0.5 + config.sigmas * CROSS_VALIDATED * max(chance, found.standard_error)
-        figures.append(
-            Figure(
-                f"{name}, {probe_name}: AUC",
-                found.value,
-                found.low,
-                found.high,
-                f"at most {limit:.3f}",
-                found.value <= limit,
-                n + m,
-                hosts,
-            )
+
+
+def judged(name: str, found: Interval, contest: Contest, config: GatesConfig, by_right: float = 0.5) -> Figure:
+    """An AUC that may be what it is by right, and ``config.sigmas`` standard errors more.
+
+    The standard error is the larger of that of independent rows and that of the block bootstrap, times √2, for the
+    scores are cross-validated (:data:`~dhs_pipeline.gates.statistics.CROSS_VALIDATED`).
+
+    Parameters
+    ----------
+    by_right
+        AUC that the ideal observer has of what the groups may differ by; 0.5 where that is nothing.
+
+    Raises
+    ------
+    CannotRun
+        If the hosts differ so much, or are so few, that the limit would mean nothing.
+    """
+    n, m = len(contest.first), len(contest.second)
+    hosts = len(set(contest.hosts))
+    if found.standard_error > config.max_host_standard_error:
+        raise CannotRun(
+            f"{name}: resampling {hosts} hosts moves the AUC by {found.standard_error:.3f}, at most "
+            f"{config.max_host_standard_error:g} is needed: more hosts"
         )
-    return figures
+    limit = by_right + config.sigmas * CROSS_VALIDATED * max(chance_standard_error(n, m), found.standard_error)
+    return Figure(
+        f"{name}: AUC",
+        found.value,
+        found.low,
+        found.high,
+        f"at most {limit:.3f}",
+        found.value <= limit,
+        n + m,
+        hosts,
+    )
 
 
 def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:

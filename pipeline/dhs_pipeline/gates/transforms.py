@@ -67,24 +67,27 @@ Figures = list[Figure]
 
 def _turned(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:
     """Real skies have no preferred direction; resampled ones do."""
-    changed = np.rot90(sample.control, axes=(2, 3)) if name == "quarter_turn" else sample.control[..., ::-1]
-    pictures = _contest(sample, sample.control, np.ascontiguousarray(changed), picture_sigma(sample))
-    return indistinguishable(_GATE, name, pictures, PICTURE_PROBES, config)
+    turned = np.rot90(sample.control, axes=(2, 3)) if name == "quarter_turn" else sample.control[..., ::-1]
+    return _skies(name, sample, sample.control, np.ascontiguousarray(turned), config)
 
 
 def _jittered(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:
-    """A sub-pixel shift must leave the noise as it is.
-
-    Judged where only sky is: nearer to the host its centre is moved, which is what jitter is for.
-    """
+    """A sub-pixel shift must leave the noise as it is."""
     still, moved = _with_artifact(name, sample, data, config)
+    return _skies(name, sample, still, moved, config)
+
+
+def _skies(
+    name: str, sample: PairSample, still: NDArray[np.float32], changed: NDArray[np.float32], config: GatesConfig
+) -> Figures:
+    """Judged where only sky is: a turned galaxy is another picture of it, and its centre is what jitter moves."""
     sigma, radius = picture_sigma(sample), config.border_texture.min_radius_pix
     sky = _beyond(radius, sample.control.shape[-2:])
-    pictures = _contest(sample, still * sky, moved * sky, sigma)
+    pictures = _contest(sample, still * sky, changed * sky, sigma)
     scale = sigma.astype(np.float32)[:, None, None]
     features = Contest(
         border_texture(still / scale, radius).astype(np.float32),
-        border_texture(moved / scale, radius).astype(np.float32),
+        border_texture(changed / scale, radius).astype(np.float32),
         sample.host_ids,
         sample.host_ids,
     )

@@ -25,7 +25,9 @@ _Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float64)
 def small_config(**changes: Any) -> GatesConfig:
     """The declared limits, for samples of 180 pairs."""
     config = load_section(GatesConfig, "gates", "default")
-    return config.model_copy(update={"max_standard_error": 0.05, "resamples": 100, **changes})
+    return config.model_copy(
+        update={"max_standard_error": 0.05, "max_host_standard_error": 0.2, "resamples": 100, **changes}
+    )
 
 
 @lru_cache

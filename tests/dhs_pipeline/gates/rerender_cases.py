@@ -25,7 +25,7 @@ SETTINGS = (
     "rendering.max_supersampling=3",
 )
 PAIRED = "gen7_all_negatives"
-LOOSE = ("max_standard_error=0.5", "min_hosts=3", "resamples=100", "folds=2")
+LOOSE = ("max_standard_error=0.5", "max_host_standard_error=0.5", "min_hosts=3", "resamples=100", "folds=2")
 """Limits under which a few pairs are enough."""
 
 Made = tuple[RunDir, GateData]

@@ -48,11 +48,11 @@ def test_what_is_there_by_right_raises_the_limit() -> None:
     hosts = tuple(f"h{i % 40}" for i in range(400))
     first, second = rng.normal(size=(2, 400, 2)).astype(np.float32)
     probes = {"linear": FEATURE_PROBES["linear"]}
-    contest = Contest(first, second + np.float32(0.25), hosts, hosts)  # AUC Φ(0.25) = 0.60
+    contest = Contest(first, second + np.float32(0.5), hosts, hosts)  # AUC Φ(0.5) = 0.69
     (figure,) = indistinguishable_across("g", "n", contest, probes, small_config())
     assert not figure.ok
-    assert figure.value == pytest.approx(0.6, abs=0.06)
-    (figure,) = indistinguishable_across("g", "n", contest, probes, small_config(), by_right=0.6)
+    assert figure.value == pytest.approx(0.69, abs=0.06)
+    (figure,) = indistinguishable_across("g", "n", contest, probes, small_config(), by_right=0.69)
     assert figure.ok
     with pytest.raises(CannotRun, match="no power"):
         indistinguishable_across("g", "n", contest, probes, small_config(max_standard_error=0.02))

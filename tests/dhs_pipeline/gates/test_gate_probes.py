@@ -134,6 +134,9 @@ def test_too_little_is_said() -> None:
     nobody = Contest(np.empty((0, 2), np.float32), np.ones((9, 2), np.float32), (), ("h",) * 9)
     with pytest.raises(CannotRun, match="one of the groups is empty"):
         indistinguishable("gate", "none", nobody, FEATURE_PROBES, LIMITS)
+    strict = LIMITS.model_copy(update={"max_host_standard_error": 0.001})
+    with pytest.raises(CannotRun, match=r"resampling 40 hosts moves the AUC by 0\.\d+, at most 0\.001"):
+        indistinguishable("gate", "apart", contest(600, 0.0, per_host=15), FEATURE_PROBES, strict)
     with pytest.raises(CannotRun, match="too few for 3 folds"):
         host_folds(Contest(np.ones((5, 1)), np.ones((5, 1)), ("a",) * 5, ("b",) * 5), 3)
     with pytest.raises(CannotRun, match="one class only"):
