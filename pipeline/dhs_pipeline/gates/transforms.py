@@ -66,9 +66,10 @@ Figures = list[Figure]
 
 
 def _turned(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:
-    """Real skies have no preferred direction; resampled ones do."""
-    turned = np.rot90(sample.control, axes=(2, 3)) if name == "quarter_turn" else sample.control[..., ::-1]
-    return _skies(name, sample, sample.control, np.ascontiguousarray(turned), config)
+    """Real skies have no preferred direction; resampled ones do. Without artifacts, for CCD columns have one too."""
+    still = rerenderer_of(data).controls(sample.task_ids, artifacts=_NO_ARTIFACTS)
+    turned = np.rot90(still, axes=(2, 3)) if name == "quarter_turn" else still[..., ::-1]
+    return _skies(name, sample, still, np.ascontiguousarray(turned), config)
 
 
 def _jittered(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:
@@ -121,7 +122,8 @@ def _with_light(name: str, sample: PairSample, data: GateData, config: GatesConf
 def _dropped_core(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:
     """The pair's id says whether the core goes: from both members, and the same pixels of both."""
     probability = config.transformed_control.core_dropout_probability
-    filled = _without_core(sample.control, sample, 1.0, config)
+    whole = rerenderer_of(data).controls(sample.task_ids)
+    filled = _without_core(whole, sample, 1.0, config)
     holes = [
         (_without_core(images, sample, probability, config) != images).any(axis=1)
         for images in (sample.positive, sample.control)
@@ -130,7 +132,7 @@ def _dropped_core(name: str, sample: PairSample, data: GateData, config: GatesCo
     rows, blocks = len(sample), len(set(sample.host_ids))
     return [
         exact(f"{name}: pairs of which one member alone loses it", apart, limit=0.0, rows=rows, blocks=blocks),
-        _seen(name, _contest(sample, sample.control, filled, picture_sigma(sample)), config),
+        _seen(name, _contest(sample, whole, filled, picture_sigma(sample)), config),
     ]
 
 
@@ -169,7 +171,7 @@ def _with_artifact(
 def _contest(
     sample: PairSample, first: NDArray[np.float32], second: NDArray[np.float32], sigma: NDArray[np.float64]
 ) -> Contest:
-    """Rows of a pair share their host, so a network is never asked about one that it has seen."""
+    """Of pictures of the positives' own hosts: a network is never asked about a host that it has seen."""
     return Contest(stretch(first, sigma), stretch(second, sigma), sample.host_ids, sample.host_ids)
 
 

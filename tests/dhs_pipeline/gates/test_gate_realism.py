@@ -114,7 +114,8 @@ def test_features_of_known_pictures() -> None:
     assert colours(disc, radius < 5.0)[0, 1] == 0.0
     assert not asymmetry(disc, radius < 20.0).any()
     assert asymmetry(np.where(x > 0, disc, 0), radius < 20.0) == pytest.approx(np.full((1, 2), 2.0))
-    assert host_features(noise, np.ones(2), CONFIG).shape == (4, 2 * (20 + 3 + 1 + 1))
+    rings = int(CONFIG.radial_profile.max_radius_pix / CONFIG.radial_profile.bin_width_pix)
+    assert host_features(noise, np.ones(2), CONFIG).shape == (4, 2 * (rings + 3 + 1 + 1))
 
 
 def test_real_lenses_are_cut_from_the_middle_of_their_files(tmp_path: Path) -> None:

@@ -120,9 +120,30 @@ def test_a_sky_with_a_direction_fails_and_one_without_passes(
     monkeypatch.setattr(transforms, "PICTURE_PROBES", {"probe": probe})
     config = limits(*LOOSE, f"transformed_control.invisible=[{turn}]", "transformed_control.visible=[]")
     sky = np.random.default_rng(4).normal(0, 0.01, data.sample.control.shape).astype(np.float32)
-    assert not broken(transformed_control(with_sample(data, control=sky), config))
+
+    def seen_as(images: np.ndarray) -> GateData:
+        found = dict(zip(data.sample.task_ids, images, strict=True))
+        return tampered(data, controls=lambda ids, artifacts=None, only=None: np.stack([found[i] for i in ids]))
+
+    assert not broken(transformed_control(seen_as(sky), config))
     directed = half_pixel_right(sky) if turn == "quarter_turn" else sky + np.linspace(-0.05, 0.05, 64, dtype=np.float32)
-    assert broken(transformed_control(with_sample(data, control=directed), config)) == {f"{turn}, probe: AUC"}
+    assert broken(transformed_control(seen_as(directed), config)) == {f"{turn}, probe: AUC"}
+
+
+def test_artifacts_and_other_hosts_take_no_part_in_turns(data: GateData) -> None:
+    """Trails of saturated stars lie along CCD columns, and the control's host may be anywhere in the folds."""
+    asked = []
+
+    def controls(ids: Any, *, artifacts: str | None = None, only: str | None = None) -> np.ndarray:
+        asked.append((artifacts, only))
+        return data.rerender.controls(ids, artifacts=artifacts, only=only)
+
+    config = limits(*LOOSE, "transformed_control.invisible=[mirror]", "transformed_control.visible=[]")
+    trails = data.sample.control.copy()
+    trails[:, :, 10] = 5.0
+    turned = with_sample(tampered(data, controls=controls), control=trails)
+    assert transformed_control(turned, config).figures[0] == transformed_control(data, config).figures[0]
+    assert asked == [("none", None)]
 
 
 def by_texture(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, seed: int) -> np.ndarray:
