@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dhs_gen.stamps import decode_stamp_npz
+from dhs_gen.stamps import decode_stamp_npz, read_stamp
 from dhs_pipeline.gates.scan import STAMP
 from dhs_pipeline.storage import Location, StorageError
 
 _ENDINGS = (".parquet", ".npz", ".fits")
 _MAX_SCALE_ERROR = 0.01
+_CUTOUT_BANDS = "grz"
 
 
 def read_real(files: Sequence[Location], bandset: str, size_pix: int, pixscale_arcsec: float) -> NDArray[np.float32]:
@@ -23,8 +24,9 @@ def read_real(files: Sequence[Location], bandset: str, size_pix: int, pixscale_a
     Parameters
     ----------
     files
-        Parquet files with a column ``stamp_npz``, NPZ files of one stamp each, or FITS cubes (bands, H, W) in
-        nanomaggies with a header key BANDS, as the Legacy Surveys' cutout service gives them; or folders of these.
+        Parquet files with a column ``stamp_npz``, NPZ files of one stamp or one ``cutout`` (H, W, 3: g, r, z) each, or
+        FITS cubes (bands, H, W) in nanomaggies with a header key BANDS, as the Legacy Surveys' cutout service gives
+        them; or folders of these.
     bandset, size_pix, pixscale_arcsec
         Of the set.
 
@@ -61,13 +63,23 @@ def _stamps(file: Location, pixscale_arcsec: float) -> list[tuple[NDArray[np.flo
     if file.name.endswith(".fits"):
         return [_read_fits(file, pixscale_arcsec)]
     if file.name.endswith(".npz"):
-        return [decode_stamp_npz(file.read_bytes())]
+        return [_read_npz(file)]
     with file.open_input() as source:
         parquet = pq.ParquetFile(source)
         if STAMP not in parquet.schema_arrow.names:
             raise ValueError(f"{file}: no column {STAMP}: not a set of stamps")
         blobs = parquet.read(columns=[STAMP]).column(STAMP).to_pylist()
     return [decode_stamp_npz(blob) for blob in blobs if blob is not None]
+
+
+def _read_npz(file: Location) -> tuple[NDArray[np.float32], str]:
+    blob = file.read_bytes()
+    cutout = read_stamp(blob).get("cutout")
+    if cutout is None:
+        return decode_stamp_npz(blob)
+    if cutout.ndim != 3 or cutout.shape[2] != len(_CUTOUT_BANDS):
+        raise ValueError(f"{file}: cutout must be (H, W, {len(_CUTOUT_BANDS)}), got {cutout.shape}")
+    return np.moveaxis(cutout, 2, 0).astype(np.float32), _CUTOUT_BANDS
 
 
 def _read_fits(file: Location, pixscale_arcsec: float) -> tuple[NDArray[np.float32], str]:

@@ -5,12 +5,9 @@ A classifier that tells two samples apart at all shows that they differ (C2ST; L
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.stamps import decode_stamp_npz
 from dhs_gen.streams import unit_intervals
 from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.across_hosts import indistinguishable_across, reported_across
@@ -146,46 +143,3 @@ def _judged(name: str, contest: Contest, probe_name: str, probe: FitPredict, con
         found.name, found.value, low, found.high, f"interval reaching down to {limit:g}", low <= limit, found.rows,
         found.blocks,
     )  # fmt: skip
-
-
-def load_real_lenses(path: Path, bandset: str, size_pix: int) -> NDArray[np.float32]:
-    """(n, bands, size, size) stamps of real lenses, cut from the centre of what the files hold, in order of name.
-
-    Parameters
-    ----------
-    path
-        A .npz file, or a folder of them: each one lens, as ``cutout`` (H, W, band) in the order g, r, z and nanomaggy,
-        or as a stamp (``image_<b>``).
-    bandset, size_pix
-        Bands wanted, in order, and side.
-
-    Raises
-    ------
-    ValueError
-        Naming the file: if it is neither, lacks a band, or is smaller than ``size_pix``.
-    """
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    if not files:
-        raise ValueError(f"path must hold .npz files, got {path}")
-    return np.stack([_real_lens(file, bandset, size_pix) for file in files])
-
-
-def _real_lens(file: Path, bandset: str, size_pix: int) -> NDArray[np.float32]:
-    with np.load(file, allow_pickle=False) as archive:
-        cutout = archive["cutout"] if "cutout" in archive.files else None
-    if cutout is None:
-        try:
-            image, bands = decode_stamp_npz(file.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{file}: neither a cutout nor a stamp ({error})") from error
-    elif cutout.ndim == 3 and cutout.shape[2] == len(_CUTOUT_BANDS):
-        image, bands = np.moveaxis(cutout, 2, 0).astype(np.float32), _CUTOUT_BANDS
-    else:
-        raise ValueError(f"{file}: cutout must be (H, W, {len(_CUTOUT_BANDS)}), got {cutout.shape}")
-    if missing := [b for b in bandset if b not in bands]:
-        raise ValueError(f"{file}: has the bands {bands}, lacks {missing[0]}")
-    rows, columns = image.shape[1:]
-    if min(rows, columns) < size_pix:
-        raise ValueError(f"{file}: is {rows}x{columns} px, smaller than the stamp of {size_pix} px")
-    y, x = (rows - size_pix) // 2, (columns - size_pix) // 2
-    return image[[bands.index(b) for b in bandset], y : y + size_pix, x : x + size_pix]

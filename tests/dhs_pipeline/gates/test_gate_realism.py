@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_pairs import limits
 from rerender_cases import LOOSE, Made, half_pixel_right, thumbnails, with_sample
 
-from dhs_gen.stamps import encode_stamp
 from dhs_pipeline.gates import realism as module
 from dhs_pipeline.gates.data import GateData
 from dhs_pipeline.gates.host_features import asymmetry, border_texture, colours, host_features, radial_profile
-from dhs_pipeline.gates.realism import load_real_lenses, realism
+from dhs_pipeline.gates.realism import realism
 from dhs_pipeline.gates.result import CannotRun, GateResult, Outcome
 
 CONFIG = limits(*LOOSE, "realism.max_arc_snr=1e9", "realism.min_real=8", "realism.flux_strata=2")
@@ -116,26 +114,3 @@ def test_features_of_known_pictures() -> None:
     assert asymmetry(np.where(x > 0, disc, 0), radius < 20.0) == pytest.approx(np.full((1, 2), 2.0))
     rings = int(CONFIG.radial_profile.max_radius_pix / CONFIG.radial_profile.bin_width_pix)
     assert host_features(noise, np.ones(2), CONFIG).shape == (4, 2 * (rings + 3 + 1 + 1))
-
-
-def test_real_lenses_are_cut_from_the_middle_of_their_files(tmp_path: Path) -> None:
-    planes = np.arange(3 * 9 * 9, dtype=np.float32).reshape(3, 9, 9)
-    np.savez(tmp_path / "b.npz", cutout=np.moveaxis(planes, 0, 2), meta_ra=np.array(1.0))
-    (tmp_path / "a.npz").write_bytes(encode_stamp({f"image_{b}": -planes[i] for i, b in enumerate("grz")}))
-    found = load_real_lenses(tmp_path, "rz", 5)
-    np.testing.assert_array_equal(found, [-planes[1:, 2:7, 2:7], planes[1:, 2:7, 2:7]])
-    np.testing.assert_array_equal(load_real_lenses(tmp_path / "b.npz", "g", 9)[0, 0], planes[0])
-    with pytest.raises(ValueError, match=r"a\.npz: is 9x9 px, smaller than the stamp of 64 px"):
-        load_real_lenses(tmp_path, "grz", 64)
-    np.savez(tmp_path / "c.npz", cutout=planes[:2])
-    with pytest.raises(ValueError, match=r"c\.npz: cutout must be \(H, W, 3\)"):
-        load_real_lenses(tmp_path / "c.npz", "g", 5)
-    np.savez(tmp_path / "d.npz", spectrum=planes, wavelength=planes)
-    with pytest.raises(ValueError, match=r"d\.npz: neither a cutout nor a stamp"):
-        load_real_lenses(tmp_path / "d.npz", "g", 5)
-    (tmp_path / "e.npz").write_bytes(encode_stamp({"image_r": planes[1]}))
-    with pytest.raises(ValueError, match=r"e\.npz: has the bands r, lacks z"):
-        load_real_lenses(tmp_path / "e.npz", "rz", 5)
-    (tmp_path / "nothing").mkdir()
-    with pytest.raises(ValueError, match=r"must hold \.npz files"):
-        load_real_lenses(tmp_path / "nothing", "r", 5)

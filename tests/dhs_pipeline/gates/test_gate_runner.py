@@ -222,6 +222,11 @@ def test_real_lenses_are_cut_to_the_stamps_of_the_set(tmp_path: Path) -> None:
         read_real([Location.of(tmp_path / "c.fits")], BANDS, SIZE, 0.2)
     with pytest.raises(ValueError, match="the set's stamps have 64"):
         read_real([Location.of(tmp_path / "a.npz")], BANDS, 64, 0.262)
+    np.savez(tmp_path / "f.npz", cutout=np.moveaxis(cube, 0, 2), meta_ra=np.array(1.0))
+    np.testing.assert_array_equal(read_real([Location.of(tmp_path / "f.npz")], BANDS, SIZE, 0.262), found[2:])
+    np.savez(tmp_path / "g.npz", cutout=cube[:2])
+    with pytest.raises(ValueError, match=r"g\.npz: cutout must be \(H, W, 3\), got \(2, 14, 14\)"):
+        read_real([Location.of(tmp_path / "g.npz")], BANDS, SIZE, 0.262)
     (tmp_path / "d.npz").write_bytes(lens(SIZE, "gr"))
     with pytest.raises(ValueError, match="no band z"):
         read_real([Location.of(tmp_path / "d.npz")], BANDS, SIZE, 0.262)

@@ -118,6 +118,7 @@ def test_a_sky_with_a_direction_fails_and_one_without_passes(
     """Noise that is smeared along x has a quarter turn's difference, and noise that brightens along x a mirror's."""
     probe = {"quarter_turn": by_texture, "mirror": thumbnails}[turn]
     monkeypatch.setattr(transforms, "PICTURE_PROBES", {"probe": probe})
+    monkeypatch.setattr(transforms, "FEATURE_PROBES", {})
     config = limits(*LOOSE, f"transformed_control.invisible=[{turn}]", "transformed_control.visible=[]")
     sky = np.random.default_rng(4).normal(0, 0.01, data.sample.control.shape).astype(np.float32)
 
@@ -127,7 +128,7 @@ def test_a_sky_with_a_direction_fails_and_one_without_passes(
 
     assert not broken(transformed_control(seen_as(sky), config))
     directed = half_pixel_right(sky) if turn == "quarter_turn" else sky + np.linspace(-0.05, 0.05, 64, dtype=np.float32)
-    assert broken(transformed_control(seen_as(directed), config)) == {f"{turn}, probe: AUC"}
+    assert broken(transformed_control(seen_as(directed), config)) == {f"{turn}, sky, probe: AUC"}
 
 
 def test_artifacts_and_other_hosts_take_no_part_in_turns(data: GateData) -> None:
