@@ -64,6 +64,39 @@ def border_texture(scaled: NDArray[np.float32], min_radius_pix: float) -> NDArra
     return np.nan_to_num(np.concatenate([noise, along_x / safe, along_y / safe], axis=1))
 
 
+def sky_texture(scaled: NDArray[np.float32], min_radius_pix: float) -> NDArray[np.float64]:
+    """(4 n, bands × 5): texture of the four quadrants of each stamp's sky, as rows of their own, quadrant by quadrant.
+
+    Noise beyond a radius as in :func:`border_texture`, and how much less neighbours differ along x, y and both
+    diagonals. A turn swaps x with y, a mirror the diagonals.
+    """
+    outside = _radius(scaled.shape[-2:]) >= min_radius_pix
+    rows, columns = scaled.shape[-2:]
+    right, upper = np.arange(columns) >= columns // 2, (np.arange(rows) >= rows // 2)[:, None]
+    quadrants = [outside & (upper == u) & (right == r) for u in (False, True) for r in (False, True)]
+    return np.concatenate([_patch_texture(scaled, inside) for inside in quadrants])
+
+
+def _patch_texture(scaled: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    noise = _mad_sigma(scaled[..., inside])
+    steps = []
+    for one, other in _NEIGHBOURS:
+        both = inside[one] & inside[other]
+        steps.append(_mad_sigma((scaled[..., *other] - scaled[..., *one])[..., both]))
+    safe = np.where(noise > 0, noise, np.nan) * np.sqrt(2.0)
+    return np.nan_to_num(np.concatenate([noise, *(step / safe for step in steps)], axis=1))
+
+
+_ALL, _BUT_LAST, _BUT_FIRST = slice(None), slice(None, -1), slice(1, None)
+_NEIGHBOURS = (
+    ((_ALL, _BUT_LAST), (_ALL, _BUT_FIRST)),
+    ((_BUT_LAST, _ALL), (_BUT_FIRST, _ALL)),
+    ((_BUT_LAST, _BUT_LAST), (_BUT_FIRST, _BUT_FIRST)),
+    ((_BUT_LAST, _BUT_FIRST), (_BUT_FIRST, _BUT_LAST)),
+)
+"""(rows, columns) of a pixel and of its neighbour along x, along y, and along both diagonals."""
+
+
 def colours(scaled: NDArray[np.float32], core: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(n, bands): asinh of the core's flux of the first band, and its differences from band to band."""
     flux = np.arcsinh(scaled[..., core].sum(axis=-1, dtype=np.float64))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dhs_gen.paired_controls import core_dropout
 from dhs_pipeline.config.gates import GatesConfig
 from dhs_pipeline.gates.data import GateData, PairSample
-from dhs_pipeline.gates.host_features import border_texture
+from dhs_pipeline.gates.host_features import sky_texture
 from dhs_pipeline.gates.pictures import stretch
 from dhs_pipeline.gates.probes import FEATURE_PROBES, PICTURE_PROBES, Contest, cnn, cross_validated, indistinguishable
 from dhs_pipeline.gates.reference import picture_sigma, rerenderer_of, some_pairs
@@ -81,21 +81,32 @@ def _jittered(name: str, sample: PairSample, data: GateData, config: GatesConfig
 def _skies(
     name: str, sample: PairSample, still: NDArray[np.float32], changed: NDArray[np.float32], config: GatesConfig
 ) -> Figures:
-    """Judged where only sky is: a turned galaxy is another picture of it, and its centre is what jitter moves."""
+    """Judged where only sky is: a turned galaxy is another picture of it, and its centre is what jitter moves.
+
+    The quadrants of a stamp are rows of their own, for a host without jitter has but one sky.
+    """
     sigma, radius = picture_sigma(sample), config.border_texture.min_radius_pix
-    sky = _beyond(radius, sample.control.shape[-2:])
-    pictures = _contest(sample, still * sky, changed * sky, sigma)
+    sky, hosts = _beyond(radius, sample.control.shape[-2:]), sample.host_ids * 4
     scale = sigma.astype(np.float32)[:, None, None]
-    features = Contest(
-        border_texture(still / scale, radius).astype(np.float32),
-        border_texture(changed / scale, radius).astype(np.float32),
-        sample.host_ids,
-        sample.host_ids,
-    )
+
+    def picture(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _quadrants(stretch(images * sky, sigma))
+
+    def texture(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return sky_texture(images / scale, radius).astype(np.float32)
+
+    pictures = Contest(picture(still), picture(changed), hosts, hosts)
+    features = Contest(texture(still), texture(changed), hosts, hosts)
     return [
         *indistinguishable(_GATE, f"{name}, sky", pictures, PICTURE_PROBES, config),
         *indistinguishable(_GATE, f"{name}, noise and neighbour correlation", features, FEATURE_PROBES, config),
     ]
+
+
+def _quadrants(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, bands, H, W) → (4 n, bands, H/2, W/2), quadrant by quadrant as in :func:`sky_texture`."""
+    half = images.shape[-2] // 2
+    return np.concatenate([images[..., y : y + half, x : x + half] for y in (0, half) for x in (0, half)])
 
 
 def _null_negatives(name: str, sample: PairSample, data: GateData, config: GatesConfig) -> Figures:

@@ -11,7 +11,14 @@ from rerender_cases import LOOSE, Made, half_pixel_right, thumbnails, with_sampl
 
 from dhs_pipeline.gates import realism as module
 from dhs_pipeline.gates.data import GateData
-from dhs_pipeline.gates.host_features import asymmetry, border_texture, colours, host_features, radial_profile
+from dhs_pipeline.gates.host_features import (
+    asymmetry,
+    border_texture,
+    colours,
+    host_features,
+    radial_profile,
+    sky_texture,
+)
 from dhs_pipeline.gates.realism import realism
 from dhs_pipeline.gates.result import CannotRun, GateResult, Outcome
 
@@ -104,6 +111,15 @@ def test_features_of_known_pictures() -> None:
     smooth = border_texture(half_pixel_right(noise), 10.0).mean(axis=0)
     # Mean of two neighbours: σ 1/√2, correlation 1/2 along x, none along y.
     np.testing.assert_allclose(smooth, np.repeat([np.sqrt(0.5), np.sqrt(0.5), 1.0], 2), atol=0.03)
+    quadrants = sky_texture(half_pixel_right(noise), 10.0)
+    assert quadrants.shape == (16, 10)
+    half, none = np.sqrt(0.5), 1.0
+    np.testing.assert_allclose(quadrants.mean(axis=0), np.repeat([half, half, none, none, none], 2), atol=0.04)
+    turned, still = sky_texture(np.rot90(noise, axes=(2, 3)), 10.0), sky_texture(noise, 10.0)
+    np.testing.assert_allclose(np.sort(turned[:, 2]), np.sort(still[:, 4]))
+    np.testing.assert_allclose(np.sort(turned[:, 4]), np.sort(still[:, 2]))
+    mirrored = sky_texture(np.ascontiguousarray(noise[..., ::-1]), 10.0)
+    np.testing.assert_allclose(np.sort(mirrored[:, 6]), np.sort(still[:, 8]))
     y, x = np.indices((64, 64)) - 31.5
     radius = np.hypot(x, y)
     disc = np.where(radius < 5.0, 3.0, 0.0)[None, None].repeat(2, axis=1).astype(np.float32)
