@@ -2,6 +2,8 @@
 OUT ?= runs/demo
 DATA ?=
 PARENT ?=
+PRIME ?=
+REAL ?=
 BANK ?=
 DEEP_BANK ?=
 GENERATION ?= gen7
@@ -90,7 +92,7 @@ bench: $(STAMP)  ## throughput of the stages beside a lenstronomy loop
 parity: $(STAMP)  ## docs/parity.md: every kernel beside GalSim, lenstronomy and scipy
 	$(VENV)/bin/python benchmarks/parity.py
 
-docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real data with REAL=<folder of real inputs>
+docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real data with REAL=<folder of real inputs> PRIME=<gated set of gen5_prime>
 	$(VENV)/bin/python benchmarks/rendering_accuracy.py
 	$(VENV)/bin/python benchmarks/mass_model_cost.py
 	$(VENV)/bin/python docs/make_figures.py
@@ -102,6 +104,10 @@ docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real da
 	$(if $(REAL),$(VENV)/bin/python docs/figures_gen8.py --data $(REAL))
 	$(if $(REAL),$(VENV)/bin/python benchmarks/artifacts.py --data $(REAL))
 	$(if $(REAL),$(VENV)/bin/python benchmarks/deep_size_bias.py --data $(REAL))
+	$(VENV)/bin/python docs/make_core_table.py
+	$(if $(PRIME),$(VENV)/bin/python docs/figures_gen5_prime.py $(PRIME))
+	$(if $(PRIME),$(VENV)/bin/python docs/make_gate_tables.py $(PRIME)/_gates/gates.json)
+	$(if $(PRIME),$(VENV)/bin/python benchmarks/hard_negatives.py $(PRIME))
 
 wheel: $(STAMP)  ## dist/*.whl, without Spark
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
