@@ -5,6 +5,8 @@ A classifier that tells two samples apart at all shows that they differ (C2ST; L
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ from dhs_pipeline.gates.probes import (
     cross_validated,
 )
 from dhs_pipeline.gates.reference import picture_sigma
-from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, judge, reported
+from dhs_pipeline.gates.result import CannotRun, Figure, GateResult, Outcome, judge, reported
 from dhs_pipeline.gates.statistics import auc_interval
 
 _GATE = "realism"
@@ -36,8 +38,8 @@ def realism(data: GateData, config: GatesConfig) -> GateResult:
 
     Hosts: positives less their noise-free arc against controls. Of same-host pairs the two differ by the shot noise of
     the arc alone, which is real, so pairs of faint arcs are judged and all are reported. Real lenses, where given:
-    against positives of the same r flux in the stamp, judged by the low end of the interval, and only where there are
-    enough. What the arcs themselves look like is in the second contest alone.
+    against positives of the same r flux in the stamp, judged by the low end of the interval; too few of them end as
+    NOT_RUN, with the figures of the hosts. What the arcs themselves look like is in the second contest alone.
 
     Raises
     ------
@@ -60,7 +62,10 @@ def realism(data: GateData, config: GatesConfig) -> GateResult:
     figures += [reported_across(_GATE, f"{name}, {n}", everyone, p, config) for n, p in FEATURE_PROBES.items()]
     shown, said = _real_lenses(data, sigma, config)
     message = f"{faint.size} hosts that were injected look like {faint.size} that were not; {said}"
-    return judge(_GATE, [*figures, *shown], message)
+    result = judge(_GATE, [*figures, *shown], message)
+    if data.real_lenses is not None and len(shown) == 1 and result.outcome is Outcome.PASS:
+        return replace(result, outcome=Outcome.NOT_RUN)  # the comparison that was asked for was not made
+    return result
 
 
 def _hosts(sample: PairSample, sigma: NDArray[np.float64], features: GatesConfig | None) -> Contest:
