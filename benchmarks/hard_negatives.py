@@ -55,12 +55,12 @@ AUC of positives against each kind of stamp (columns). 0.5 is blind.
 
 {finder}
 
-Controls alone teach excess light: the network does not tell an arc from the same light scrambled. Shuffled pixels teach a
-texture: it knows them again, and of shuffled arcs, which have the same flux and profile without the texture, it knows
-little. Shuffled arcs teach azimuthal structure, and what they teach holds for rings, spirals and shuffled pixels, but not
-for neighbours and arcs about a wrong centre, which look *more* like arcs to it than arcs do: no kind stands for
-another. So the pairing `prime` has all kinds but shuffled pixels, and most of shuffled arcs. The networks here have seen
-600 pairs; compare lines, not values.
+Controls alone teach excess light: the network does not tell an arc from the same light scrambled. Shuffled pixels teach
+a texture: it knows them again, and of shuffled arcs, which have the same flux and profile without the texture, it knows
+little. Shuffled arcs teach azimuthal structure, and what they teach holds for rings, spirals and shuffled pixels, but
+not for neighbours and arcs about a wrong centre, which look *more* like arcs to it than arcs do: no kind stands for
+another. So the pairing `prime` has all kinds but shuffled pixels, and most of shuffled arcs. The networks here have
+seen 600 pairs; compare lines, not values.
 
 ## What the recipe leaves in the pixels
 
