@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from faulty_proxy import FaultyProxy, faulty_proxy
+from seaweed import Seaweed, running_seaweed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,6 +49,50 @@ def s3_bucket() -> Iterator[str]:
     boto3.client("s3").create_bucket(Bucket="dhs-tests")
     yield "s3://dhs-tests"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A SeaweedFS server with an empty bucket. Nothing points to it before a test asks for :func:`seaweed_bucket`."""
+    with running_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``s3://…`` on SeaweedFS; this process's environment points there until the test ends."""
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    return seaweed.bucket
+
+
+@pytest.fixture
+def proxy(seaweed: Seaweed, seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """A proxy in front of SeaweedFS that injects faults when told; this process goes through it."""
+    with faulty_proxy(seaweed.endpoint) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Few attempts with short pauses and time-outs, so that a store that fails for good is given up at once."""
+    import yaml
+    from botocore.retries.standard import ExponentialBackoff
+
+    from dhs_pipeline.config import conf_root
+    from dhs_pipeline.storage import s3_client
+
+    folder = tmp_path / "quick-conf"
+    shutil.copytree(conf_root(), folder)
+    file = folder / "storage" / "default.yaml"
+    quick = {"request_attempts": 4, "body_attempts": 3, "backoff_seconds": 0.01, "read_timeout_seconds": 1}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | quick))
+    monkeypatch.setenv("DHS_CONF", str(folder))
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
+    s3_client.forget()
+    yield
+    s3_client.forget()
 
 
 @pytest.fixture(scope="session")

@@ -102,11 +102,13 @@ def _count(**_: object) -> None:
     _sent.number = requests_sent() + 1
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Drop the clients, threads and settings, as a forked child does: what is used next is made anew."""
     global _lock
     _lock = threading.Lock()  # a thread of the parent may have held it
     _clients.clear()
     _pools.clear()
+    storage_settings.cache_clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=forget)

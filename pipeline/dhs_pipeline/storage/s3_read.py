@@ -94,8 +94,11 @@ def fill(version: Version, start: int, into: memoryview) -> None:
     def go_on() -> None:
         nonlocal got
         response = get_range(version.uri, f"bytes={start + got}-{start + len(into) - 1}", etag=version.etag)
-        if span(response, version.uri) != (start + got, start + len(into), version.size):
-            raise BrokenBodyError(f"a range other than asked for: {response.get('ContentRange')}")
+        begin, end, size = span(response, version.uri)
+        if size != version.size:
+            raise ReplacedError(f"{version.uri}: has {size} bytes, and had {version.size} when reading began")
+        if (begin, end) != (start + got, start + len(into)):
+            raise BrokenBodyError(f"a range other than asked for: {response['ContentRange']}")
         got += _drain(response, into[got:], ends=True)
         if got < len(into):
             raise BrokenBodyError(f"the body ended {len(into) - got} bytes early")
