@@ -76,7 +76,7 @@ def proxy(seaweed: Seaweed, seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Few attempts with short pauses and time-outs, so that a store that fails for good is given up at once."""
+    """Few attempts with short pauses, and small parts, so that faults are soon over and small files have many parts."""
     import yaml
     from botocore.retries.standard import ExponentialBackoff
 
@@ -86,7 +86,8 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     folder = tmp_path / "quick-conf"
     shutil.copytree(conf_root(), folder)
     file = folder / "storage" / "default.yaml"
-    quick = {"request_attempts": 4, "body_attempts": 3, "backoff_seconds": 0.01, "read_timeout_seconds": 1}
+    quick = {"request_attempts": 4, "body_attempts": 3, "backoff_seconds": 0.01}
+    quick |= {"parallel_read_above_mib": 1, "read_part_mib": 1, "multipart_above_mib": 6, "write_part_mib": 5}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | quick))
     monkeypatch.setenv("DHS_CONF", str(folder))
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -68,9 +68,10 @@ class FaultyProxy:
     """
 
     endpoint: str
-    slow_seconds: float = 1.5
+    slow_seconds: float = 1.0
     rule: Rule = lambda _: Fault.NONE
     requests: list[Request] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, *faults: Fault, method: str | None = None) -> None:
         """These faults for the next requests (of one method), one each; none after them."""
@@ -135,10 +136,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self._body()
         request = Request(self.command, self.path, self.headers.get("Range"), self.headers.get("If-Match"))
-        fault = self.server.proxy.rule(request)
-        status, sent = self._play(fault, body)
-        kept = Request(request.method, request.path, request.byte_range, request.if_match, status, sent, fault)
-        self.server.proxy.requests.append(kept)
+        proxy = self.server.proxy
+        fault = proxy.rule(request)
+        self._request = replace(request, fault=fault)
+        with proxy.lock:
+            self._place = len(proxy.requests)
+            proxy.requests.append(self._request)
+        self._play(fault, body)
+
+    def _keep(self, status: int, body_bytes: int) -> None:
+        """Before the client can know, so that tests find it."""
+        proxy = self.server.proxy
+        with proxy.lock:
+            if self._place < len(proxy.requests):
+                proxy.requests[self._place] = replace(self._request, status=status, body_bytes=body_bytes)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815 - names of http.server
 
@@ -150,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # http.server has said "continue" already
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    def _play(self, fault: Fault, body: bytes) -> tuple[int, int]:
+    def _play(self, fault: Fault, body: bytes) -> None:
         errors = {
             Fault.SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
             Fault.INTERNAL_ERROR: (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -187,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers.append(("Content-Length", str(len(data))))
         return answer.status, headers, data
 
-    def _send_faulty(self, fault: Fault, status: int, headers: list[tuple[str, str]], data: bytes) -> tuple[int, int]:
+    def _send_faulty(self, fault: Fault, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
         if fault is Fault.CORRUPT and data:
             middle = len(data) // 2
             data = data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
@@ -198,14 +209,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             headers = _with_length(headers, len(data) + 1)
         if fault in (Fault.TRUNCATED, Fault.RESET_IN_BODY) and data:
-            sent = self._send(status, headers, data[: len(data) // 2])
+            self._send(status, headers, data[: len(data) // 2])
+            self.close_connection = True
             if fault is Fault.RESET_IN_BODY:
                 self._reset()
-            self.close_connection = True
-            return sent
-        return self._send(status, headers, data)
+            return
+        self._send(status, headers, data)
 
-    def _send(self, status: int, headers: list[tuple[str, str]], data: bytes) -> tuple[int, int]:
+    def _send(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+        self._keep(status, len(data))
         self.send_response_only(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -213,19 +225,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
         self.wfile.flush()
-        return status, len(data)
 
-    def _error(self, status: int, code: str, message: str) -> tuple[int, int]:
+    def _error(self, status: int, code: str, message: str) -> None:
         told = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-        return self._send(status, [("Content-Length", str(len(told)))], told)
+        self._send(status, [("Content-Length", str(len(told)))], told)
 
-    def _reset(self) -> tuple[int, int]:
+    def _reset(self) -> None:
         """RST instead of FIN."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RD)
         self.connection.close()
-        return 0, 0
 
 
 def _with_length(headers: Sequence[tuple[str, str]], length: int) -> list[tuple[str, str]]:

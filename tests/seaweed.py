@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,6 +91,7 @@ def running_seaweed(folder: Path, bucket: str = "dhs-seaweed") -> Iterator[Seawe
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        shutil.rmtree(data)
 
 
 def free_ports(number: int) -> list[int]:

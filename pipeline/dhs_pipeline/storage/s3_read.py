@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 from dhs_pipeline.config.storage import MIB
 from dhs_pipeline.storage.errors import StorageError
 from dhs_pipeline.storage.s3_client import client, pool, storage_settings
-from dhs_pipeline.storage.s3_errors import BrokenBodyError, ReplacedError, ask, is_taken
+from dhs_pipeline.storage.s3_errors import BrokenBodyError, ReplacedError, ask, code, is_taken
 
 Buffer = bytes | bytearray | memoryview
 
@@ -113,7 +113,7 @@ def get_range(uri: str, byte_range: str, *, etag: str | None = None) -> Any:
     try:
         return client().get_object(Bucket=bucket, Key=key, Range=byte_range, **pinned)
     except ClientError as error:
-        if is_taken(error):
+        if is_taken(error) or (pinned and code(error) == "InvalidRange"):
             raise ReplacedError(f"{uri}: was replaced while it was being read") from error
         raise
 
