@@ -66,16 +66,23 @@ def seaweed_bucket(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
     return seaweed.bucket
 
 
-@pytest.fixture
-def proxy(seaweed: Seaweed, seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """A proxy in front of SeaweedFS that injects faults when told; this process goes through it."""
+@pytest.fixture(scope="session")
+def running_proxy(seaweed: Seaweed) -> Iterator[FaultyProxy]:
+    """A proxy in front of SeaweedFS that injects faults when told. Tests ask for :func:`proxy`."""
     with faulty_proxy(seaweed.endpoint) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.endpoint)
         yield running
 
 
 @pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def proxy(running_proxy: FaultyProxy, seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> FaultyProxy:
+    """The proxy without faults; this process goes through it."""
+    running_proxy.reset()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", running_proxy.endpoint)
+    return running_proxy
+
+
+@pytest.fixture(scope="module")
+def quick_retries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Few attempts with short pauses, and small parts, so that faults are soon over and small files have many parts."""
     import yaml
     from botocore.retries.standard import ExponentialBackoff
@@ -83,16 +90,17 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     from dhs_pipeline.config import conf_root
     from dhs_pipeline.storage import s3_client
 
-    folder = tmp_path / "quick-conf"
+    folder = tmp_path_factory.mktemp("quick") / "conf"
     shutil.copytree(conf_root(), folder)
     file = folder / "storage" / "default.yaml"
     quick = {"request_attempts": 4, "body_attempts": 3, "backoff_seconds": 0.01}
     quick |= {"parallel_read_above_mib": 1, "read_part_mib": 1, "multipart_above_mib": 6, "write_part_mib": 5}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | quick))
-    monkeypatch.setenv("DHS_CONF", str(folder))
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
-    s3_client.forget()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DHS_CONF", str(folder))
+        patch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
+        s3_client.forget()
+        yield
     s3_client.forget()
 
 
