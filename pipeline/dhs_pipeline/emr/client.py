@@ -110,9 +110,13 @@ def _meaning(error: Exception) -> str:
         return f"the request is malformed: {error}"
     if isinstance(error, ConnectionError | HTTPClientError):
         return f"no connection ({error})"
-    if not isinstance(error, ClientError):
-        return f"{type(error).__name__}: {error}"
-    code, message = _code(error), error.response.get("Error", {}).get("Message") or "no message"
+    if isinstance(error, ClientError):
+        return _answer(_code(error), error.response.get("Error", {}).get("Message") or "no message")
+    return f"{type(error).__name__}: {error}"
+
+
+def _answer(code: str, message: str) -> str:
+    """What an error code of AWS means."""
     if code in _EXPIRED:
         return f"the credentials have expired: log in again ({code})"
     if code in _UNKNOWN_KEYS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from dhs_pipeline.emr.config import Cluster
@@ -15,7 +16,7 @@ def render_plan(cluster: Cluster, place: Place, jobs: Sequence[Job], estimate: E
     lines = [*_cluster_lines(cluster, place, keep), "", "steps"]
     for job in jobs:
         lines.append(f"  {job.name}")
-        lines.append(f"    {' '.join(spark_submit(place, job))}")
+        lines.append(f"    {shlex.join(spark_submit(place, job))}")
     lines.append("")
     lines += _cost_lines(cluster, estimate)
     return "\n".join(lines)
@@ -51,8 +52,8 @@ def _cost_lines(cluster: Cluster, estimate: Estimate | None) -> list[str]:
     prices = cluster.worker.prices
     source = f"list prices of {prices.region}, {prices.date}, without EBS and S3"
     per_hour = (
-        f"{usd_per_hour(cluster, spot=False):.2f} USD per hour all on demand"
-        f" ({usd_per_hour(cluster, spot=True):.2f} with spot at {cluster.config.spot_price_fraction:g} of the EC2 price)"
+        f"{usd_per_hour(cluster, spot=False):.2f} USD per hour all on demand, {usd_per_hour(cluster, spot=True):.2f} "
+        f"with spot at {cluster.config.spot_price_fraction:g} of the EC2 price"
     )
     if estimate is None:
         return [f"cost: {per_hour}; {source}", "  give --tasks N --hosts N, or --rows-from-out, for hours and dollars"]
