@@ -103,8 +103,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--out", help="run directory, s3://")
     run.add_argument("--data", help="s3:// prefix with coadd/<AAA>/<brick>/…")
     run.add_argument("--parent", help="parent catalogue, s3://")
-    run.add_argument("--bank", help="COSMOS source bank, s3://: copied to every node when the cluster starts")
-    run.add_argument("--deep-bank", help="deep source bank, likewise")
+    run.add_argument("--bank", help="built COSMOS source bank, s3://; every node copies it when it starts")
+    run.add_argument("--deep-bank", help="built deep source bank, likewise")
     run.add_argument("--config", default="data", help="name in conf/run; default data")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
     run.add_argument("--artifacts", metavar="PROFILE", help="artifact profile instead of the generation's own")
@@ -149,7 +149,7 @@ def _plan(args: argparse.Namespace) -> None:
     if not args.json:
         _fill_in_examples(args)
     cluster = load_cluster(args.cluster, release_label=args.release)
-    jobs = _jobs(args, cluster.spark.bank_folder)
+    jobs = _jobs(args)
     place = _place(args, jobs)
     if args.json:
         request = build_run_job_flow(cluster, place, jobs, name=_name(args, jobs), keep=args.keep)
@@ -181,7 +181,7 @@ def _submit(args: argparse.Namespace) -> int:
     if args.target == "serverless":
         return _submit_serverless(args)
     cluster = load_cluster(args.cluster, release_label=args.release)
-    jobs = _jobs(args, cluster.spark.bank_folder)
+    jobs = _jobs(args)
     place = _place(args, jobs)
     if args.cluster_id is not None:
         operation, request = "add_job_flow_steps", build_add_steps(args.cluster_id, place, jobs)
@@ -229,7 +229,7 @@ def _submit_serverless(args: argparse.Namespace) -> int:
         execution_role=_given(args.execution_role, "--execution-role", "DHS_EXECUTION_ROLE"),
         archive=args.archive,
     )
-    jobs = _jobs(args, None)
+    jobs = _jobs(args)
     place = _place(args, jobs)
     requests = [build_start_job_run(cluster, place, application, job) for job in jobs]
     if args.dry_run:
@@ -327,7 +327,7 @@ def _terminate(args: argparse.Namespace) -> None:
     print(terminate_cluster(client, args.cluster_id, yes=args.yes, unprotect=args.unprotect))
 
 
-def _jobs(args: argparse.Namespace, bank_folder: str | None) -> list[Job]:
+def _jobs(args: argparse.Namespace) -> list[Job]:
     options = RunOptions(
         out=_given(args.out, "--out", None),
         data=args.data,
@@ -339,21 +339,20 @@ def _jobs(args: argparse.Namespace, bank_folder: str | None) -> list[Job]:
         artifacts=args.artifacts,
         pairing=args.pairing,
     )
-    return build_jobs(options, split_names([args.stages]), split_names(args.generations), bank_folder)
+    return build_jobs(options, split_names([args.stages]), split_names(args.generations))
 
 
 def _place(args: argparse.Namespace, jobs: list[Job]) -> Place:
     from dhs_pipeline.emr.client import known_region
 
-    banks = {bank: f"/{Location.of(bank).name}" for bank in (args.bank, args.deep_bank) if bank is not None}
-    used = [argument for job in jobs for argument in job.arguments]
+    used = {argument for job in jobs for argument in job.arguments}
     subnets = split_names(args.subnet or [os.environ.get("DHS_SUBNET", "")])
     return Place(
         bundle=_bundle_uri(args),
         log_uri=Location.of(args.log_uri or os.environ.get("DHS_LOG_URI") or f"{_stage_uri(args)}/logs").uri,
         version=__version__,
         region=known_region(args.region),
-        banks=tuple(b for b, end in banks.items() if Location.of(b).is_s3 and any(u.endswith(end) for u in used)),
+        banks=tuple(bank for bank in (args.bank, args.deep_bank) if bank in used),
         subnets=tuple(subnets),
         key_name=args.key_name or os.environ.get("DHS_KEY_NAME"),
         service_role=args.service_role or os.environ.get("DHS_SERVICE_ROLE"),

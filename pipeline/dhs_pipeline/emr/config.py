@@ -89,7 +89,6 @@ class SparkSettings(Model):
     """Settings of Spark and YARN that no machine changes (conf/emr/spark)."""
 
     python: str
-    bank_folder: str
     driver: Driver
     small_driver: Driver
     environment: dict[str, str]

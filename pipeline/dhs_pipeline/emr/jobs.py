@@ -20,7 +20,7 @@ _BANK_MODES = {"cosmos": "--bank", "deep": "--deep-bank"}
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the stages are told, as given on the command line. Paths are s3://, but ``bank`` may lie on the nodes."""
+    """What the stages are told, as given on the command line."""
 
     out: str
     data: str | None
@@ -67,9 +67,7 @@ def split_names(texts: Sequence[str]) -> list[str]:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def build_jobs(
-    options: RunOptions, stages: Sequence[str], generations: Sequence[str], bank_folder: str | None
-) -> list[Job]:
+def build_jobs(options: RunOptions, stages: Sequence[str], generations: Sequence[str]) -> list[Job]:
     """The steps in the order in which they need each other.
 
     Parameters
@@ -78,8 +76,6 @@ def build_jobs(
         Of :data:`STAGES`, in any order.
     generations
         For 4c and 4p5; empty takes those of the run configuration.
-    bank_folder
-        Folder on every node that holds a copy of an s3:// bank, under the bank's name; None where there is none.
 
     Raises
     ------
@@ -95,7 +91,7 @@ def build_jobs(
             "bundle again, and give its name"
         )
     config = load_run_config(options.config, options.overrides)
-    for path in (options.out, options.data, options.parent):
+    for path in (options.out, options.data, options.parent, options.bank, options.deep_bank):
         if path is not None and not Location.of(path).is_s3:
             raise ConfigError(f"{path}: a cluster reads and writes s3:// only")
     names = list(generations) or [generation.name for generation in config.generations]
@@ -105,7 +101,7 @@ def build_jobs(
     if "4b" in stages:
         jobs.append(_job("4b", None, "4b", options, "--data", _needed(options.data, "--data", "4b")))
     if "4c" in stages:
-        jobs += [_injection(options, config, name, bank_folder) for name in names]
+        jobs += [_injection(options, config, name) for name in names]
     if "4p5" in stages:
         for name in names:
             written = _written_name(options, config, name)
@@ -123,27 +119,16 @@ def _manifest(options: RunOptions) -> Job:
     return _job("4a", None, "4a", options, "--parent", parent, "--config", options.config, *overrides)
 
 
-def _injection(options: RunOptions, config: RunConfig, name: str, bank_folder: str | None) -> Job:
+def _injection(options: RunOptions, config: RunConfig, name: str) -> Job:
     given = {"cosmos": options.bank, "deep": options.deep_bank}
     modes = {source.mode for source in config.generation(name).sources} & set(given)
     banks: list[str] = []
     for mode in sorted(modes):
-        bank = _needed(given[mode], _BANK_MODES[mode], f"4c {name}")
-        banks += [_BANK_MODES[mode], on_node(bank, bank_folder)]
+        banks += [_BANK_MODES[mode], _needed(given[mode], _BANK_MODES[mode], f"4c {name}")]
     extra = ["--artifacts", options.artifacts] if options.artifacts else []
     extra += ["--pairing", options.pairing] if options.pairing else []
     written = _written_name(options, config, name)
     return _job("4c", written, f"4c {name}", options, "--generation", name, *banks, *extra)
-
-
-def on_node(bank: str, bank_folder: str | None) -> str:
-    """Where a bank lies on a node: s3:// banks are copied there under their name, for they are memory-mapped."""
-    where = Location.of(bank)
-    if not where.is_s3:
-        return bank
-    if bank_folder is None:
-        raise ConfigError(f"{bank}: a bank is memory-mapped; give a path that is on every node (in the image)")
-    return f"{bank_folder}/{where.name}"
 
 
 def _written_name(options: RunOptions, config: RunConfig, name: str) -> str:

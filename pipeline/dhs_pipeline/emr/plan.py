@@ -45,7 +45,7 @@ def _cluster_lines(cluster: Cluster, place: Place, keep: bool) -> list[str]:
         f"  driver: {driver.memory_mib} MiB on a core node",
         f"  bundle {place.bundle}, logs {place.log_uri}",
     ]
-    return lines + [f"  bank {bank}, copied to {cluster.spark.bank_folder} of every node" for bank in place.banks]
+    return lines + [f"  bank {bank}, copied to every node when it starts" for bank in place.banks]
 
 
 def _cost_lines(cluster: Cluster, estimate: Estimate | None) -> list[str]:

@@ -68,7 +68,7 @@ def build_run_job_flow(cluster: Cluster, place: Place, jobs: Sequence[Job], *, n
         "Applications": [{"Name": application} for application in applications(config.release_label)],
         "LogUri": place.log_uri.rstrip("/") + "/",
         "Instances": _instances(cluster, place, keep),
-        "BootstrapActions": [bootstrap_action(place)],
+        "BootstrapActions": [bootstrap_action(cluster, place)],
         "Configurations": configurations(cluster, place.region),
         "Steps": build_steps(place, jobs, transient=not keep),
         "StepConcurrencyLevel": config.step_concurrency,
@@ -125,10 +125,16 @@ def spark_submit(place: Place, job: Job) -> list[str]:
     ]
 
 
-def bootstrap_action(place: Place) -> dict[str, Any]:
-    """Every node, also those that come later, runs ``install.sh BUNDLE [--bank URI]…`` before Spark starts."""
+def bootstrap_action(cluster: Cluster, place: Place) -> dict[str, Any]:
+    """Every node, also one that comes later, runs ``install.sh BUNDLE [--bank URI]… [--env NAME=VALUE]…`` at its start.
+
+    It compiles kernels and copies banks for tasks with just this environment, which the containers get too.
+    """
     banks = [argument for bank in place.banks for argument in ("--bank", bank)]
-    script = {"Path": f"{place.bundle}/bootstrap/install.sh", "Args": [place.bundle, *banks]}
+    variables = [
+        argument for name, value in cluster.spark.environment.items() for argument in ("--env", f"{name}={value}")
+    ]
+    script = {"Path": f"{place.bundle}/bootstrap/install.sh", "Args": [place.bundle, *banks, *variables]}
     return {"Name": "dhs environment", "ScriptBootstrapAction": script}
 
 

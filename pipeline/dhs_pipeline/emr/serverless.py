@@ -1,8 +1,8 @@
 """EMR Serverless as a target: the same jobs as job runs of an application that exists.
 
 An application has no bootstrap action, so the Python environment comes in the application's custom image, or as a
-packed environment (``--archive s3://…/environment.tar.gz``), and source banks lie in the image. Job runs of an
-application do not wait for each other; the stages do, so each is started when the one before it has succeeded.
+packed environment (``--archive s3://…/environment.tar.gz``). Job runs of an application do not wait for each other; the
+stages do, so each is started when the one before it has succeeded.
 """
 
 from __future__ import annotations

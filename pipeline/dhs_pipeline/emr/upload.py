@@ -12,7 +12,7 @@ from dhs_pipeline.emr.client import EmrError
 from dhs_pipeline.storage import Location
 
 SUMS = "SHA256SUMS"
-_NEEDED = (SUMS, "bootstrap/install.sh", "jobs/stage_4a_manifest.py")
+_NEEDED = (SUMS, "bundle.json", "bootstrap/install.sh", "jobs/stage_4a_manifest.py")
 _THREADS = 8
 
 
