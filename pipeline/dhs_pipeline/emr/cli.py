@@ -12,7 +12,7 @@ from typing import Any
 
 from dhs_pipeline import __version__
 from dhs_pipeline.config import ConfigError
-from dhs_pipeline.emr.config import load_cluster
+from dhs_pipeline.emr.config import Cluster, load_cluster
 from dhs_pipeline.emr.jobs import STAGES, Job, RunOptions, build_jobs, split_names
 from dhs_pipeline.emr.requests import Place, build_add_steps, build_run_job_flow
 from dhs_pipeline.storage import Location
@@ -43,6 +43,7 @@ def add_commands(commands: Any) -> None:
 
     upload = _command(below, "upload", _upload, "copy the bundle to S3")
     _stage_options(upload)
+    upload.add_argument("--all", action="store_true", help="copy also what is there with the same size")
     upload.add_argument("--dry-run", action="store_true", help="list the files; needs no credentials or network")
 
     submit = _command(below, "submit", _submit, "create a cluster with the steps, or add the steps to a running one")
@@ -50,6 +51,7 @@ def add_commands(commands: Any) -> None:
     _cluster_options(submit)
     submit.add_argument("--cluster-id", metavar="j-…", help="add the steps to this cluster")
     submit.add_argument("--no-upload", action="store_true", help="the bundle is on S3 already")
+    submit.set_defaults(all=False)
     submit.add_argument("--dry-run", action="store_true", help="print the requests; needs no credentials or network")
     _target_options(submit)
 
@@ -171,7 +173,7 @@ def _upload(args: argparse.Namespace) -> None:
     if args.dry_run:
         print(json.dumps({"target": target.uri, "files": bundle_files(bundle)}, indent=2))
         return
-    done = upload_bundle(bundle, target, lambda name: print(f"  {name}", file=sys.stderr))
+    done = upload_bundle(bundle, target, everything=args.all, tell=lambda name: print(f"  {name}", file=sys.stderr))
     print(
         f"{target}: {len(done.copied)} files copied ({sum(done.copied.values()):,} bytes), {len(done.there)} were there"
     )
@@ -191,17 +193,17 @@ def _submit(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(json.dumps({"operation": operation, "request": request}, indent=2))
         return 0
-    _send(args, place, operation, request)
+    _send(args, cluster, place, operation, request)
     return 0
 
 
-def _send(args: argparse.Namespace, place: Place, operation: str, request: dict[str, Any]) -> None:
+def _send(args: argparse.Namespace, cluster: Cluster, place: Place, operation: str, request: dict[str, Any]) -> None:
     from dhs_pipeline.emr.attach import check_cluster_fits
     from dhs_pipeline.emr.client import reading_client, send_once, writing_client
 
     if args.cluster_id is not None:  # before anything is uploaded
         check_cluster_fits(reading_client("emr", args.region), args.cluster_id, place)
-    _bring_bundle(args)
+    _bring_bundle(args, cluster)
     answer = send_once(writing_client("emr", args.region), operation, request)
     cluster_id = args.cluster_id or answer["JobFlowId"]
     print(f"cluster {cluster_id}: {len(request['Steps'])} steps")
@@ -210,13 +212,15 @@ def _send(args: argparse.Namespace, place: Place, operation: str, request: dict[
     print(f"dhs emr status {cluster_id} --watch")
 
 
-def _bring_bundle(args: argparse.Namespace) -> None:
-    from dhs_pipeline.emr.upload import check_uploaded
+def _bring_bundle(args: argparse.Namespace, cluster: Cluster) -> None:
+    from dhs_pipeline.emr.upload import bundle_files, check_bundle
 
     if args.no_upload:
-        check_uploaded(Location.of(_bundle_uri(args)))
-    else:
-        _upload(args)
+        check_bundle(Location.of(_bundle_uri(args)), __version__, cluster.worker.architecture)
+        return
+    bundle_files(Path(args.bundle))
+    check_bundle(Location.of(args.bundle), __version__, cluster.worker.architecture)
+    _upload(args)
 
 
 def _submit_serverless(args: argparse.Namespace) -> int:
@@ -235,7 +239,7 @@ def _submit_serverless(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(json.dumps({"operation": "start_job_run", "requests": requests}, indent=2))
         return 0
-    _bring_bundle(args)
+    _bring_bundle(args, cluster)
     # Each request carries a token of its own, so that one that is sent again starts no second run.
     return 0 if run_jobs(reading_client("emr-serverless", args.region), requests, print) else 1
 

@@ -54,8 +54,10 @@ class InstanceType(Model):
     """A kind of machine (conf/emr/instances) and how executors are laid on it."""
 
     name: str
-    architecture: Literal["x86_64", "arm64"]
+    architecture: Literal["x86_64", "aarch64"]
     vcpus: Count
+    vcpu_speed: Positive
+    network_mb_per_s: Positive
     memory_gib: Count
     yarn_memory_mib: Count
     executors_per_node: Count
@@ -63,6 +65,11 @@ class InstanceType(Model):
     executor_memory_mib: Count
     executor_memory_overhead_mib: Count
     prices: Prices
+
+    @property
+    def working_vcpus(self) -> int:
+        """Those that run tasks."""
+        return self.executors_per_node * self.executor_cores
 
     @property
     def executor_mib(self) -> int:
@@ -74,8 +81,8 @@ class InstanceType(Model):
             raise ValueError(f"yarn_memory_mib {self.yarn_memory_mib} leaves nothing of {self.memory_gib} GiB")
         if (asked := self.executors_per_node * self.executor_mib) > self.yarn_memory_mib:
             raise ValueError(f"the executors of a node ask for {asked} MiB, YARN has {self.yarn_memory_mib}")
-        if (cores := self.executors_per_node * self.executor_cores) > self.vcpus:
-            raise ValueError(f"the executors of a node ask for {cores} cores, it has {self.vcpus}")
+        if self.working_vcpus > self.vcpus:
+            raise ValueError(f"the executors of a node ask for {self.working_vcpus} cores, it has {self.vcpus}")
         return self
 
 

@@ -13,6 +13,7 @@ from dhs_pipeline.emr.client import EmrError
 from dhs_pipeline.emr.config import Cluster, NodeGroup
 from dhs_pipeline.emr.jobs import Job
 from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.scale import Capacity, StepTime, load_cost_model, predict
 from dhs_pipeline.storage import Location
 
 
@@ -26,10 +27,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class StepEstimate:
+    """One step; ``time`` is None where the cost model does not know the stage."""
+
     job: Job
     rows: int
-    seconds: float
-    bottleneck: str
+    time: StepTime | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,13 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        return self.startup_seconds + sum(step.seconds for step in self.steps)
+        """Start-up and all steps that the model knows."""
+        return self.startup_seconds + sum(step.time.seconds for step in self.steps if step.time is not None)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Steps that are not in it."""
+        return tuple(step.job.name for step in self.steps if step.time is None)
 
     @property
     def node_hours(self) -> float:
@@ -80,16 +88,18 @@ def rows_of_run(out: Location) -> Rows:
 
 def estimate_run(cluster: Cluster, jobs: Sequence[Job], rows: Rows, *, cost_model: str = "cost_model") -> Estimate:
     """Seconds and dollars of the jobs, one after the other, with every node of the cluster at work."""
-    from importlib import import_module
-
-    scale = import_module("dhs_pipeline.scale")
-    model = scale.load_cost_model(cost_model)
-    capacity = scale.Capacity(nodes=cluster.config.worker_nodes, vcpus_per_node=cluster.worker.vcpus)
+    model, worker = load_cost_model(cost_model), cluster.worker
+    capacity = Capacity(
+        nodes=cluster.config.worker_nodes,
+        vcpus_per_node=worker.working_vcpus,
+        vcpu_speed=worker.vcpu_speed,
+        network_mb_per_s=worker.network_mb_per_s,
+    )
     steps = []
     for job in jobs:
-        n_rows = rows.hosts if job.stage == "4b" else rows.tasks
-        took = scale.predict(model, job.cost_name, n_rows, capacity)
-        steps.append(StepEstimate(job, n_rows, took.seconds, took.bottleneck))
+        n_rows = rows.hosts if job.stage == "4b" else rows.tasks * job.rows_per_task
+        known = job.cost_name in model.stages
+        steps.append(StepEstimate(job, n_rows, predict(model, job.cost_name, n_rows, capacity) if known else None))
     return Estimate(
         steps=tuple(steps),
         startup_seconds=cluster.config.startup_minutes * 60,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.config import ConfigError, Generation, RunConfig, load_run_config
 from dhs_pipeline.storage import Location
 
 STAGES = ("4a", "4b", "4c", "4p5")
@@ -45,6 +45,8 @@ class Job:
         What the stage writes, as its folder is called; None for 4a and 4b.
     cost_name
         The stage as the cost model calls it: "4a", "4b", "4c gen7", "4p5".
+    rows_per_task
+        Rows that a task of the manifest gives: members of its pair, where there are pairs.
     job_file
         Its name in jobs/.
     arguments
@@ -54,6 +56,7 @@ class Job:
     stage: str
     generation: str | None
     cost_name: str
+    rows_per_task: int
     job_file: str
     arguments: tuple[str, ...]
 
@@ -104,13 +107,14 @@ def build_jobs(options: RunOptions, stages: Sequence[str], generations: Sequence
         jobs += [_injection(options, config, name) for name in names]
     if "4p5" in stages:
         for name in names:
-            written = _written_name(options, config, name)
-            jobs.append(_job("4p5", written, "4p5", options, "--generation", written))
+            jobs.append(_compaction(options, _written(options, config, name)))
     return jobs
 
 
-def _job(stage: str, generation: str | None, cost_name: str, options: RunOptions, *arguments: str) -> Job:
-    return Job(stage, generation, cost_name, _JOB_FILES[stage], ("--out", options.out, *arguments, "--quiet"))
+def _job(stage: str, written: Generation | None, cost_name: str, options: RunOptions, *arguments: str) -> Job:
+    members = 1 if written is None or written.pairing is None else written.pairing.members
+    name = None if written is None else written.name
+    return Job(stage, name, cost_name, members, _JOB_FILES[stage], ("--out", options.out, *arguments, "--quiet"))
 
 
 def _manifest(options: RunOptions) -> Job:
@@ -127,17 +131,22 @@ def _injection(options: RunOptions, config: RunConfig, name: str) -> Job:
         banks += [_BANK_MODES[mode], _needed(given[mode], _BANK_MODES[mode], f"4c {name}")]
     extra = ["--artifacts", options.artifacts] if options.artifacts else []
     extra += ["--pairing", options.pairing] if options.pairing else []
-    written = _written_name(options, config, name)
+    written = _written(options, config, name)
     return _job("4c", written, f"4c {name}", options, "--generation", name, *banks, *extra)
 
 
-def _written_name(options: RunOptions, config: RunConfig, name: str) -> str:
+def _compaction(options: RunOptions, written: Generation) -> Job:
+    return _job("4p5", written, "4p5", options, "--generation", written.name)
+
+
+def _written(options: RunOptions, config: RunConfig, name: str) -> Generation:
+    """The generation as 4c writes it: its own, or under other artifacts, or in pairs."""
     generation = config.generation(name)
     if options.artifacts:
         generation = generation.with_artifacts(options.artifacts)
     if options.pairing:
         generation = generation.with_pairing(options.pairing)
-    return generation.name
+    return generation
 
 
 def _needed(value: str | None, option: str, stage: str) -> str:

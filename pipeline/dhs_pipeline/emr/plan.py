@@ -59,14 +59,17 @@ def _cost_lines(cluster: Cluster, estimate: Estimate | None) -> list[str]:
         return [f"cost: {per_hour}; {source}", "  give --tasks N --hosts N, or --rows-from-out, for hours and dollars"]
     lines = [f"cost: {source}", f"  {per_hour}", f"  {'start-up':<20} {_minutes(estimate.startup_seconds)}"]
     for step in estimate.steps:
-        lines.append(
-            f"  {step.job.name:<20} {_minutes(step.seconds)}  {step.rows:>12,} rows, bound by {step.bottleneck}"
-        )
-    lines.append(
-        f"  {'in all':<20} {_minutes(estimate.seconds)}  {estimate.node_hours:.1f} node-hours, "
-        f"{estimate.usd_on_demand:.2f} USD on demand, about {estimate.usd_with_spot:.2f} with spot"
+        if step.time is None:
+            lines.append(f"  {step.job.name:<20}   not known: conf/emr/cost_model.yaml has no {step.job.cost_name!r}")
+            continue
+        work = f"{step.rows:>12,} rows, bound by {step.time.bottleneck}"
+        lines.append(f"  {step.job.name:<20} {_minutes(step.time.seconds)}  {work}")
+    total = (
+        f"{estimate.node_hours:.1f} node-hours, {estimate.usd_on_demand:.2f} USD on demand, "
+        f"about {estimate.usd_with_spot:.2f} with spot"
     )
-    return lines
+    missing = f", without {', '.join(estimate.unknown)}" if estimate.unknown else ""
+    return [*lines, f"  {'in all':<20} {_minutes(estimate.seconds)}  {total}{missing}"]
 
 
 def _minutes(seconds: float) -> str:

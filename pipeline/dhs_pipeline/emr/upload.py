@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from dhs_pipeline.emr.client import EmrError
 from dhs_pipeline.storage import Location
 
 SUMS = "SHA256SUMS"
-_NEEDED = (SUMS, "bundle.json", "bootstrap/install.sh", "jobs/stage_4a_manifest.py")
+_DESCRIPTION = "bundle.json"
+_NEEDED = (SUMS, _DESCRIPTION, "bootstrap/install.sh", "jobs/stage_4a_manifest.py")
 _THREADS = 8
 
 
@@ -39,16 +39,20 @@ def bundle_files(bundle: Path) -> dict[str, int]:
     return files
 
 
-def upload_bundle(bundle: Path, target: Location, tell: Callable[[str], None] = lambda _: None) -> Upload:
+def upload_bundle(
+    bundle: Path, target: Location, *, everything: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> Upload:
     """Copy what is not there with the same size; SHA256SUMS goes last, so that a half-copied bundle shows.
 
-    Where the SHA256SUMS that is there differs, a file of the same size may have other content: all is copied.
+    Where the SHA256SUMS that is there differs, a file of the same size may have other content: then all is copied,
+    as with ``everything``.
     """
     files = bundle_files(bundle)
     sums = (bundle / SUMS).read_bytes()
     try:
         sums_there = (target / SUMS).read_bytes() if (target / SUMS).exists() else None
-        sizes = _sizes(target) if sums_there == sums or sums_there is None else {}
+        trusted = not everything and sums_there in (None, sums)
+        sizes = _sizes(target) if trusted else {}
         there = {name: size for name, size in files.items() if name != SUMS and sizes.get(name) == size}
         copied = {name: size for name, size in files.items() if name not in there and name != SUMS}
 
@@ -68,20 +72,27 @@ def upload_bundle(bundle: Path, target: Location, tell: Callable[[str], None] = 
     return Upload(target, copied, there)
 
 
-def check_uploaded(target: Location) -> str:
-    """SHA-256 of the SHA256SUMS at ``target``: which bundle it is.
+def check_bundle(where: Location, version: str, architecture: str) -> None:
+    """Look at a bundle, local or uploaded, before a cluster finds out at its start.
 
     Raises
     ------
     EmrError
-        If there is no bundle.
+        If there is none, or it is one of another version or for other machines.
     """
     try:
-        if (target / SUMS).exists():
-            return hashlib.sha256((target / SUMS).read_bytes()).hexdigest()
+        if not (where / SUMS).exists() or not (where / _DESCRIPTION).exists():
+            raise EmrError(f"{where}: no bundle there; `make bundle`, then `dhs emr upload`")
+        found = (where / _DESCRIPTION).read_json()
     except OSError as error:
-        raise EmrError(f"{target}: cannot be read ({' '.join(str(error).split())})") from error
-    raise EmrError(f"{target}: no bundle there (no {SUMS}); `make bundle`, then `dhs emr upload`")
+        raise EmrError(f"{where}: cannot be read ({' '.join(str(error).split())})") from error
+    if found.get("version") != version:
+        raise EmrError(f"{where}: is a bundle of version {found.get('version')}, this is {version}; `make bundle`")
+    if not str(found.get("platform")).endswith(f"_{architecture}"):
+        raise EmrError(
+            f"{where}: is a bundle for {found.get('platform')}, the cluster is {architecture}: "
+            f"`make bundle ARCH={architecture}`"
+        )
 
 
 def _sizes(target: Location) -> dict[str, int]:
