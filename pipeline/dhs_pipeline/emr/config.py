@@ -13,14 +13,14 @@ from dhs_pipeline.config.base import Fraction, Model, Positive
 Count = Annotated[int, Field(ge=1)]
 Market = Literal["on_demand", "spot"]
 
-_LABEL = re.compile(r"^emr-(spark-)?(\d+)\.(\d+)\.(\d+)$")
+_LABEL = re.compile(r"emr-(spark-)?(\d+)\.(\d+)\.(\d+)")
 _FIRST_PYTHON_311 = (7, 1)
 """EMR release with Python 3.11 on its nodes; every emr-spark-8 has it (EMR Release Guide)."""
 
 
 def check_release_label(label: str) -> str:
     """The label itself, if it is one of either family and has Python 3.11; ValueError otherwise."""
-    match = _LABEL.match(label)
+    match = _LABEL.fullmatch(label)
     if match is None:
         raise ValueError("a release label looks like emr-7.14.0 or emr-spark-8.1.0")
     spark_family, major, minor = match.group(1) is not None, int(match.group(2)), int(match.group(3))
