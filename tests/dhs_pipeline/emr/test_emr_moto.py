@@ -1,4 +1,4 @@
-"""The whole way through the command line against a moto server over HTTP: upload, submit, add, status, logs, terminate."""
+"""The whole way through the command line against a moto server: upload, submit, add, status, logs, terminate."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def emr(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.delenv(name, raising=False)
     for name, value in (CLEAN | {"AWS_ENDPOINT_URL": server, "AWS_DEFAULT_REGION": "us-east-1"}).items():
         monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST"))  # noqa: S310 - ours
+    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST"))
     boto3.client("s3").create_bucket(Bucket="stage")
     return boto3.client("emr")
 
