@@ -211,7 +211,7 @@ def _stage_4a(args: argparse.Namespace) -> None:
     run, parent = RunDir(Location.of(args.out)), Location.of(args.parent)
     check_parent(parent, config)
     run.start(config, force=args.force)
-    spark = start_session("dhs 4a", args.master)
+    spark = start_session("dhs 4a", args.master, run.spark_events)
     _print_summary(run_manifest(spark, run, parent, config, force=args.force, progress=not args.quiet))
 
 
@@ -219,7 +219,7 @@ def _stage_4b(args: argparse.Namespace) -> None:
     from dhs_pipeline.cutouts import run_cutouts
 
     run, config = _existing(args)
-    spark = start_session("dhs 4b", args.master)
+    spark = start_session("dhs 4b", args.master, run.spark_events)
     _print_summary(run_cutouts(spark, run, Location.of(args.data), config, **_schedule(args)))
 
 
@@ -234,7 +234,7 @@ def _stage_4c(args: argparse.Namespace) -> None:
     if args.pairing:
         generation = generation.with_pairing(args.pairing)
     banks = prepare_banks(_location(args.bank), _location(args.deep_bank), run)
-    spark = start_session(f"dhs 4c {generation.name}", args.master)
+    spark = start_session(f"dhs 4c {generation.name}", args.master, run.spark_events)
     _print_summary(run_injection(spark, run, generation, banks, config, **_schedule(args)))
 
 
@@ -242,7 +242,7 @@ def _stage_4p5(args: argparse.Namespace) -> None:
     from dhs_pipeline.compact import run_compaction
 
     run, config = _existing(args)
-    spark = start_session(f"dhs 4p5 {args.generation}", args.master)
+    spark = start_session(f"dhs 4p5 {args.generation}", args.master, run.spark_events)
     _print_summary(run_compaction(spark, run, args.generation, config, **_schedule(args)))
 
 
