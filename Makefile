@@ -25,7 +25,7 @@ STAMP := $(VENV)/.installed
 NO_TORCH = pip found no CPU build of PyTorch: name the place where it lies in the configuration of pip, or say make setup TORCH= (without it the convolutional probes of dhs gates cannot run)
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv with everything in requirements.lock (Python 3.11; Java comes with it)
 
@@ -74,6 +74,43 @@ gates: $(STAMP)  ## what a data set lets a classifier cheat with: SET=<stamps>, 
 
 show: $(STAMP)  ## one task with its truth and a picture: TASK=… OUT=…
 	$(DHS) show $(TASK) --out $(OUT) $(ARGS)
+
+# Clusters on EMR (docs/emr.md). STAGE_URI=s3://… is where bundle and logs lie; CLUSTER=j-… adds the steps to a cluster
+# that runs, else CONF=small (a name of conf/emr) makes one. GENERATIONS=gen5,gen7; ARGS=--dry-run sends nothing.
+EMR_PLACE = $(if $(STAGE_URI),--stage-uri $(STAGE_URI)) $(if $(CONF),--cluster $(CONF)) $(if $(REGION),--region $(REGION))
+EMR_RUN = $(EMR_PLACE) $(if $(filter s3://%,$(OUT)),--out $(OUT)) $(if $(DATA),--data $(DATA)) $(if $(PARENT),--parent $(PARENT)) $(BANKS)
+EMR_SUBMIT = $(DHS) emr submit $(EMR_RUN) $(if $(CLUSTER),--cluster-id $(CLUSTER))
+EMR_LOOK = $(if $(REGION),--region $(REGION))
+EMR_NAMES = $(if $(GENERATIONS),--generations $(GENERATIONS))
+
+emr-plan: $(STAMP)  ## what a cluster would do and cost, without asking AWS: [ARGS='--tasks 1e7 --hosts 1e6']
+	@$(DHS) emr plan $(EMR_RUN) $(EMR_NAMES) $(ARGS)
+
+emr-submit: $(STAMP)  ## all stages on a new cluster: STAGE_URI=… OUT=s3://… DATA=… PARENT=… [CONF=small CLUSTER=j-…]
+	@$(EMR_SUBMIT) $(EMR_NAMES) $(ARGS)
+
+emr-4a: $(STAMP)  ## one stage, as emr-submit: PARENT=…
+	@$(EMR_SUBMIT) --stages 4a $(ARGS)
+
+emr-4b: $(STAMP)  ## DATA=…
+	@$(EMR_SUBMIT) --stages 4b $(ARGS)
+
+emr-4c: $(STAMP)  ## GENERATION=gen7 [BANK=…]
+	@$(EMR_SUBMIT) --stages 4c --generations $(GENERATION) $(ARGS)
+
+emr-4p5: $(STAMP)  ## GENERATION=gen7
+	@$(EMR_SUBMIT) --stages 4p5 --generations $(GENERATION) $(ARGS)
+
+emr-status: $(STAMP)  ## this project's clusters, or CLUSTER=j-… [ARGS=--watch]
+	@$(DHS) emr status $(CLUSTER) $(EMR_LOOK) $(ARGS)
+
+emr-logs: $(STAMP)  ## CLUSTER=j-… STEP='4c gen7' [ARGS=--stderr]
+	@$(DHS) emr logs $(CLUSTER) "$(STEP)" $(EMR_LOOK) $(ARGS)
+
+emr-terminate: $(STAMP)  ## CLUSTER=j-… ARGS=--yes
+	@$(DHS) emr terminate $(CLUSTER) $(EMR_LOOK) $(ARGS)
+
+.PHONY: emr-plan emr-submit emr-4a emr-4b emr-4c emr-4p5 emr-status emr-logs emr-terminate
 
 test: $(STAMP)  ## the tests, under 10 minutes on 2 cores
 	$(VENV)/bin/python -m pytest -m "not slow"

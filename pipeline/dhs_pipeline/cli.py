@@ -13,6 +13,7 @@ from typing import Any
 from dhs_pipeline import __version__
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.emr import cli as emr_cli
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
@@ -144,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
+
+    emr_cli.add_commands(commands)
     return parser
 
 
