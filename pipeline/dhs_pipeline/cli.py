@@ -11,6 +11,7 @@ from typing import Any
 
 from dhs_pipeline import __version__
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.fetch.cli import add_commands as add_bricks
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
@@ -127,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
+
+    add_bricks(commands)
     return parser
 
 
