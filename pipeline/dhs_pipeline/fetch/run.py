@@ -88,8 +88,9 @@ def _collect(
         if tally.stopped is None:
             compact(plan.destination, plan.shard.tag)
         name = "summary.json" if plan.shard.of == 1 else f"summary-{plan.shard.tag}.json"
-        (folder_of(plan.destination) / name).write_json(tally.summary())
-    return tally.summary()
+        summary = tally.summary()
+        (folder_of(plan.destination) / name).write_json(summary)
+    return summary
 
 
 def _thread(
