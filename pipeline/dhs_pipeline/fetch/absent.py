@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dhs_pipeline.fetch.record import FetchStatus, folder_of, read_record
+from dhs_pipeline.fetch.record import FetchStatus, folder_of, read_not_ok
 from dhs_pipeline.storage import Location
 
 
@@ -54,6 +54,5 @@ def _not_ok(data: Location) -> Mapping[str, tuple[str, str | None, str]]:
 
 @lru_cache(maxsize=2)
 def _read(data: str, _parts: tuple[tuple[str, int], ...]) -> Mapping[str, tuple[str, str | None, str]]:
-    rows = read_record(Location(data), ["path", "status", "message", "source"], skip_ok=True)
-    found = {r["path"]: (r["status"], r["message"], r["source"]) for r in rows.to_pylist()}
-    return {path: row for path, row in found.items() if row[0] != FetchStatus.OK}
+    rows = read_not_ok(Location(data), ["path", "status", "message", "source"])
+    return {r["path"]: (r["status"], r["message"], r["source"]) for r in rows.to_pylist()}

@@ -106,7 +106,7 @@ def _forecast(plan: Any) -> dict[str, Any]:
     from dhs_pipeline.fetch.record import KnownFiles
     from dhs_pipeline.fetch.summary import SETTLED
 
-    known = KnownFiles(plan.destination)
+    known = KnownFiles(plan.destination, plan.bricks)
     files = todo = expected = requests = 0
     for brick in plan.bricks:
         rows = known.of(brick)
@@ -150,33 +150,29 @@ def _remarks(summary: dict[str, Any]) -> list[str]:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from dhs_pipeline.fetch.record import FetchStatus, read_record
+    import pyarrow.compute as pc
+
+    from dhs_pipeline.fetch.record import FetchStatus, read_not_ok, read_record
     from dhs_pipeline.fetch.summary import SETTLED
     from dhs_pipeline.stage import StageError
 
     data = Location.of(args.data)
-    rows = read_record(data, ["path", "brick", "status", "message", "bytes", "verified"])
+    rows = read_record(data, ["path", "brick", "status", "bytes", "verified"])
     if not rows.num_rows:
         raise StageError(f"{data}: no record of a fetch here (_fetch/part-….parquet); `dhs bricks fetch` makes one")
     statuses = Counter(rows.column("status").to_pylist())
-    rest = [r for r in rows.filter(_is_not_ok(rows)).to_pylist()]
+    rest = read_not_ok(data, ["path", "brick", "status", "message"]).to_pylist()
     failed = [r for r in rest if r["status"] != FetchStatus.NOT_FOUND]
     shown = {
         "destination": data.uri,
-        "bricks": len(set(rows.column("brick").to_pylist())),
+        "bricks": pc.count_distinct(rows.column("brick")).as_py(),
         "files": rows.num_rows,
         "files_by_status": dict(sorted(statuses.items())),
-        "files_verified_by_release": sum(rows.column("verified").to_pylist()),
-        "bytes": sum(b or 0 for b in rows.column("bytes").to_pylist()),
+        "files_verified_by_release": pc.sum(rows.column("verified")).as_py(),
+        "bytes": pc.sum(rows.column("bytes")).as_py() or 0,
         "bricks_with_files_not_in_release": sorted({r["brick"] for r in rest if r["status"] == FetchStatus.NOT_FOUND}),
     }
     print(json.dumps(shown, indent=2))
     for row in failed[:_SHOWN_FAILURES]:
         print(f"dhs: {row['path']}: {row['status']}: {row['message']}", file=sys.stderr)
     return int(bool(set(statuses) - SETTLED))
-
-
-def _is_not_ok(rows: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.not_equal(rows.column("status"), "OK")

@@ -8,7 +8,7 @@ parts of its shard together: files that are OK in one part (``-ok``), all others
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -115,9 +115,9 @@ def compact(destination: Location, tag: str) -> None:
     if not parts or all(_is_compacted(p) for p in parts):
         return
     rows = latest([part.read_table() for part in parts])
-    settled = pc.equal(rows.column("status"), FetchStatus.OK.value)
+    is_not_ok = _is_not_ok(rows)
     stem = f"part-{tag}-{uuid.uuid4().hex[:12]}"
-    for kind, table in (("rest", rows.filter(pc.invert(settled))), ("ok", rows.filter(settled))):
+    for kind, table in (("rest", rows.filter(is_not_ok)), ("ok", rows.filter(pc.invert(is_not_ok)))):
         if table.num_rows:
             write_parquet(table.cast(FETCH), folder / f"{stem}-{kind}.parquet", row_group_rows=65536)
     for part in parts:
@@ -140,7 +140,9 @@ def latest(tables: Sequence[pa.Table]) -> pa.Table:
     return rows.filter(pa.concat_arrays([pa.array(is_last, pa.bool_()), pa.array([True])]))
 
 
-def read_record(destination: Location, columns: Sequence[str] | None = None, *, skip_ok: bool = False) -> pa.Table:
+def read_record(
+    destination: Location, columns: Sequence[str] | None = None, *, keep: Callable[[pa.Table], pa.Table] | None = None
+) -> pa.Table:
     """The latest row of each file, in the order of paths; empty without a record.
 
     Parameters
@@ -149,20 +151,45 @@ def read_record(destination: Location, columns: Sequence[str] | None = None, *, 
         Folder that was fetched to.
     columns
         Columns to return; default all.
-    skip_ok
-        Leave out the parts that hold nothing but OK files.
+    keep
+        Rows of a part that are of interest, all of a file or none; the others are not held in memory.
     """
     wanted = FETCH.names if columns is None else list(columns)
-    read = sorted({*wanted, "path", "recorded_at"}, key=FETCH.names.index)
-    for patience in (2, 1, 0):
-        parts = folder_of(destination).files(".parquet")
-        kept = [p for p in parts if not (skip_ok and p.name.endswith("-ok.parquet"))]
-        try:
-            return latest([part.read_table(read).cast(_only(read)) for part in kept]).select(wanted)
-        except FileNotFoundError:  # put together by a running fetch meanwhile
-            if not patience:
-                raise
-    raise AssertionError("unreachable")
+    tables = _read_parts(destination, wanted, with_ok=True)
+    return latest([keep(table) if keep else table for table in tables]).select(wanted)
+
+
+def read_not_ok(destination: Location, columns: Sequence[str]) -> pa.Table:
+    """The latest rows of files that are not OK; of a record that is put together only the small part is read.
+
+    While it is not, an OK row may follow the row of a failure, so that the parts are gone through twice.
+    """
+    wanted = sorted({*columns, "status"}, key=FETCH.names.index)
+    not_ok = [
+        t.filter(_is_not_ok(t)).column("path") for t in _read_parts(destination, ["path", "status"], with_ok=False)
+    ]
+    paths = pa.array([path for column in not_ok for path in column.to_pylist()], pa.string())
+    tables = _read_parts(destination, wanted, with_ok=False) if len(paths) else iter(())
+    rows = latest([t.filter(pc.is_in(t.column("path"), paths)) for t in tables])
+    return rows.filter(_is_not_ok(rows)).select(list(columns))
+
+
+def _is_not_ok(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.not_equal(rows.column("status"), FetchStatus.OK.value)
+
+
+def _read_parts(destination: Location, columns: Sequence[str], *, with_ok: bool) -> Iterator[pa.Table]:
+    """Part by part, with what :func:`latest` needs; a part that a running fetch deletes is in another by then."""
+    read = sorted({*columns, "path", "recorded_at"}, key=FETCH.names.index)
+    seen: set[str] = set()
+    while waiting := [p for p in folder_of(destination).files(".parquet") if p.name not in seen]:
+        for part in waiting:
+            seen.add(part.name)
+            if with_ok or not part.name.endswith("-ok.parquet"):
+                try:
+                    yield part.read_table(read).cast(_only(read))
+                except FileNotFoundError:
+                    continue
 
 
 def _only(columns: Sequence[str]) -> pa.Schema:
@@ -180,10 +207,15 @@ class Known:
 
 
 class KnownFiles:
-    """The record by brick, as columns: 2.3 million files are too many for objects."""
+    """The record of some bricks, as columns: 2.3 million files are too many for objects."""
 
-    def __init__(self, destination: Location) -> None:
-        rows = read_record(destination, ["path", "brick", "status", "bytes", "verified", "source"])
+    def __init__(self, destination: Location, bricks: Sequence[str]) -> None:
+        wanted = pa.array(bricks, pa.string())
+        rows = read_record(
+            destination,
+            ["path", "brick", "status", "bytes", "verified", "source"],
+            keep=lambda part: part.filter(pc.is_in(part.column("brick"), wanted)),
+        )
         self._rows = rows.sort_by([("brick", "ascending"), ("path", "ascending")])
         bricks = self._rows.column("brick").combine_chunks()
         self._of_brick: dict[str, tuple[int, int]] = dict(_runs(bricks))

@@ -50,7 +50,7 @@ def run_fetch(
     timer = clock or SystemClock(stop)
     with claimed(plan.partials()) as partials:
         server = Server(plan.settings, connections=plan.jobs, clock=timer, uniform=draw, stop=stop)
-        work = Work(plan, KnownFiles(plan.destination), server, partials)
+        work = Work(plan, KnownFiles(plan.destination, plan.bricks), server, partials)
         try:
             return _collect(plan, work, progress=progress, clock=timer, draw=draw, stop=stop)
         finally:

@@ -134,7 +134,7 @@ def test_4b_needs_every_file_that_is_fetched(server: BadServer, tmp_path: Path) 
         assert (row["status"], row["message"]) == ("FILE_MISSING", f"{Path(file.path).name}: no such file")
         shutil.move(tmp_path / "away", tmp_path / file.path)
     row = read_brick_cutouts(Location.of(tmp_path), BRICK, host, SURVEY)[0]
-    assert "no celestial WCS" in str(row["message"])  # nothing is missing: it reads on
+    assert "no usable WCS" in str(row["message"])  # nothing is missing: it reads on
 
 
 def status_of(data: Path) -> tuple[object, object]:
@@ -167,13 +167,13 @@ def test_record_is_read_once_and_again_when_it_has_grown(
     del server.files[IMAGE]
     fetch(server, tmp_path)
     read = []
-    inner = absent.read_record
+    inner = absent.read_not_ok
 
     def counted(*args: object, **more: object) -> object:
         read.append(args)
         return inner(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(absent, "read_record", counted)
+    monkeypatch.setattr(absent, "read_not_ok", counted)
     absent._read.cache_clear()
     assert [status_of(tmp_path)[0] for _ in range(5)] == ["NOT_IN_RELEASE"] * 5
     assert len(read) == 1

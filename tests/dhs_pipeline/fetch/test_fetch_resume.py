@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import bad_server as bad
@@ -33,7 +34,7 @@ from fetch_cases import (
 
 from dhs_pipeline.fetch.files import Shard, chosen_bricks, files_of
 from dhs_pipeline.fetch.partial import claimed
-from dhs_pipeline.fetch.record import FETCH, FetchRow, FetchStatus, Recorder, compact, read_record, utc_now
+from dhs_pipeline.fetch.record import FETCH, FetchRow, FetchStatus, Recorder, compact, read_not_ok, utc_now
 from dhs_pipeline.storage import Location, StorageError
 from tests_support import REPO
 
@@ -124,13 +125,12 @@ def run_command(server: BadServer, dest: Path, bricks: Path, *more: str) -> subp
     )
 
 
-def wait_for_bytes(where: Path, size: int) -> None:
-    """Until the partial file has them all."""
+def wait_until(happened: Callable[[], bool]) -> None:
     for _ in range(3000):
-        if any(p.stat().st_size == size for p in where.rglob("*.part")):
+        if happened():
             return
         time.sleep(0.01)
-    raise AssertionError(f"no partial file of {size} bytes below {where}")
+    raise AssertionError("it did not happen in 30 s")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -145,7 +145,7 @@ def test_killed_in_the_middle_of_a_file(server: BadServer, tmp_path: Path, how: 
     (tmp_path / "list.txt").write_text(f"# two\n{OTHER}\n{BRICK}  # twice\n{BRICK}\n")
     process = run_command(server, tmp_path / "d", tmp_path / "list.txt", "--set", "read_timeout_s=20")
     assert reached.wait(30)
-    wait_for_bytes(tmp_path / "d", 5000)
+    wait_until(lambda: any(p.stat().st_size == 5000 for p in (tmp_path / "d").rglob("*.part")))
     process.send_signal(how)
     if how == signal.SIGINT:
         go_on.set()
@@ -160,6 +160,7 @@ def test_killed_in_the_middle_of_a_file(server: BadServer, tmp_path: Path, how: 
     partial = next((tmp_path / "d").rglob("*.part"))
     assert partial.stat().st_size == 5000
 
+    wait_until(lambda: bool(server.asked(held)))  # the held answer has ended too
     server.log.clear()
     summary = fetch(server, tmp_path / "d", (BRICK, OTHER), survey=SURVEY)
     assert files_below(tmp_path / "d") == maps
@@ -269,10 +270,11 @@ def test_latest_row_holds_whatever_the_order_of_parts(tmp_path: Path) -> None:
             recorder.flush()
     expected = {"a": "OK", "b": "FAILED", "c": "NOT_FOUND"}
     assert statuses_of(tmp_path) == expected
+    assert read_not_ok(where, ["path"]).column("path").to_pylist() == ["b", "c"]
     compact(where, "0of1")
     assert statuses_of(tmp_path) == expected
     assert len(parts_of(tmp_path)) == 2
-    rest = read_record(where, ["path", "status"], skip_ok=True)
+    rest = read_not_ok(where, ["path", "status"])
     assert dict(zip(*rest.to_pydict().values(), strict=True)) == {"b": "FAILED", "c": "NOT_FOUND"}
 
 
