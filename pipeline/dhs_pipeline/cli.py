@@ -14,6 +14,7 @@ from dhs_pipeline import __version__
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
 from dhs_pipeline.emr import cli as emr_cli
+from dhs_pipeline.fetch.cli import add_commands as add_bricks
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("out", metavar="OUT")
 
     emr_cli.add_commands(commands)
+    add_bricks(commands)
     return parser
 
 
