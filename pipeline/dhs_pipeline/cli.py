@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dhs_pipeline import __version__
+from dhs_pipeline import __version__, bank_cache, warm
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
@@ -127,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
+
+    bank_cache.add_commands(commands)
+    warm.add_commands(commands)
     return parser
 
 
