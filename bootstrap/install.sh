@@ -40,7 +40,7 @@ declare -A variables=(
 main() {
   read_arguments "$@"
   make_folder "$home"
-  exec 9>"$home/.lock"
+  exec 9>>"$home/.lock"
   flock 9 # a second run on this machine waits
   fetch SHA256SUMS "$home/SHA256SUMS.new"
   write_environment "$home/env.sh.new"

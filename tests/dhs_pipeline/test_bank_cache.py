@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from drawn_banks import drawn_bank, upload
 from small_run import SETTINGS, make_run
 
 from dhs_gen.source_banks import open_bank
@@ -31,6 +30,7 @@ from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location, StorageError
+from drawn_banks import drawn_bank, upload
 
 
 @pytest.fixture(scope="module")
