@@ -12,6 +12,7 @@ COSMOS ?=
 TASK ?=
 SET ?= $(OUT)/phase4c/$(GENERATION)
 ARGS ?=
+ARCH ?= x86_64
 TORCH ?= requirements-torch.lock
 
 VENV := .venv
@@ -20,7 +21,7 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel clean
+.PHONY: help setup lock lock-cluster run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel bundle clean
 
 NO_TORCH = pip found no CPU build of PyTorch: name the place where it lies in the configuration of pip, or say make setup TORCH= (without it the convolutional probes of dhs gates cannot run)
 
@@ -37,9 +38,14 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-lock:  ## write requirements.lock anew (needs uv)
+lock:  ## write requirements.lock and requirements-cluster.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock
+	$(MAKE) lock-cluster
+
+lock-cluster:  # the base dependencies in the versions of requirements.lock, which the tests run with
+	uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" -o requirements-cluster.lock
 
 BANKS := $(if $(BANK),--bank $(BANK)) $(if $(DEEP_BANK),--deep-bank $(DEEP_BANK))
 INPUTS := $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(BANKS)
@@ -146,8 +152,11 @@ docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real da
 	$(if $(PRIME),$(VENV)/bin/python docs/make_gate_tables.py $(PRIME)/_gates/gates.json)
 	$(if $(PRIME),$(VENV)/bin/python benchmarks/hard_negatives.py $(PRIME))
 
-wheel: $(STAMP)  ## dist/*.whl, without Spark
-	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+wheel: bundle  ## dist/*.whl, without Spark, and dist/bundle
+	cp dist/bundle/wheels/dark_halo_scope-*.whl dist/
+
+bundle: $(STAMP)  ## dist/bundle: the wheel and its pinned dependencies for the nodes of a cluster [ARCH=aarch64]
+	$(VENV)/bin/python bootstrap/make_bundle.py --arch $(ARCH)
 
 clean:  ## remove caches (compiled kernels too) and build products; runs/ stays
 	find pipeline -name '*.nb[ic]' -delete

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dhs_pipeline import __version__
+from dhs_pipeline import __version__, bank_cache, warm
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
 from dhs_pipeline.emr import cli as emr_cli
@@ -149,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
 
     emr_cli.add_commands(commands)
     add_bricks(commands)
+    bank_cache.add_commands(commands)
+    warm.add_commands(commands)
     return parser
 
 
