@@ -215,7 +215,9 @@ class StandaloneCluster:
         port = wait_until("master", lambda: self.master.found(r"'sparkMaster' on port (\d+)"))
         self.url = f"spark://127.0.0.1:{port}"
         # the address in the log is a name where the machine has one for it; the port is what counts
-        self._ui = "http://127.0.0.1:" + wait_until("master's page", lambda: self.master.found(r"MasterUI' on port (\d+)"))
+        self._ui = "http://127.0.0.1:" + wait_until(
+            "master's page", lambda: self.master.found(r"MasterUI' on port (\d+)")
+        )
         wait_until("master is alive", lambda: self.state()["status"] == "ALIVE")
 
     def heal(self) -> None:
