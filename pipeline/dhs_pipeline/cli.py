@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from dhs_pipeline import __version__
+from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location, StorageError
 
-_USER_ERRORS = (ConfigError, StageError, StorageError, SessionError, ValueError, ImportError, PermissionError)
+_USER_ERRORS = (
+    ConfigError,
+    CommitError,
+    StageError,
+    StorageError,
+    SessionError,
+    ValueError,
+    ImportError,
+    PermissionError,
+)
 """What a user can mend: told in one line, exit code 2. Anything else is a defect and keeps its traceback."""
 
 

@@ -150,6 +150,13 @@ class Location:
         finally:
             partial.unlink(missing_ok=True)
 
+    def put_if_absent(self, data: bytes) -> bool:
+        """Write unless there is something already; whether it was written."""
+        if self.exists():
+            return False
+        self.write_bytes(data)
+        return True
+
     def write_json(self, value: Any) -> None:
         self.write_bytes((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
@@ -164,7 +171,14 @@ class Location:
 
 
 def write_parquet(table: pa.Table, where: Location, *, row_group_rows: int = 1024, compression: str = "zstd") -> int:
-    """Write a table as one Parquet file, whole or not at all, and return its bytes.
+    """Write a table as one Parquet file, whole or not at all, and return its bytes."""
+    data = encode_parquet(table, row_group_rows=row_group_rows, compression=compression)
+    where.write_bytes(data)
+    return len(data)
+
+
+def encode_parquet(table: pa.Table, *, row_group_rows: int = 1024, compression: str = "zstd") -> bytes:
+    """A table as the bytes of one Parquet file.
 
     String columns are dictionary-encoded; floats and stamps are not (their dictionaries never pay).
     """
@@ -179,9 +193,7 @@ def write_parquet(table: pa.Table, where: Location, *, row_group_rows: int = 102
         use_dictionary=text,
         write_statistics=[f.name for f in table.schema if not (pa.types.is_binary(f.type) or pa.types.is_list(f.type))],
     )
-    data = sink.getvalue().to_pybytes()
-    where.write_bytes(data)
-    return len(data)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _filesystem(is_s3: bool) -> pafs.FileSystem:

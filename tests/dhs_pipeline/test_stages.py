@@ -79,7 +79,7 @@ def test_files_have_exactly_their_schema(small_run: RunDir, table: str, schema: 
 
 def test_controls_are_the_cutouts_pixels_and_null_injections_are_the_controls(small_run: RunDir) -> None:
     null = {r["task_id"]: r for r in rows_of(small_run.phase4c("null") / "stamps")}
-    for shard in list_shards(small_run.manifest):
+    for shard in list_shards(small_run):
         file = small_run.phase4c("control") / "stamps" / f"part-{shard.unit}.parquet"
         rows = file.read_table().to_pylist()
         cutouts = read_cutouts(small_run.cutouts / shard.part, {r["host_id"] for r in rows}, "grz")
