@@ -35,6 +35,9 @@ from fault_ground import (
 from small_disk import NotPermittedError, SmallDisk
 from standalone import HOSTS, ClusterError, StandaloneCluster, Submission, wait_until
 
+from dhs_pipeline.commit import verify
+from dhs_pipeline.storage import Location
+
 UNITS_BEFORE_THE_FAULT = 3
 
 
@@ -101,23 +104,26 @@ class Outcome:
         self.rows_found += actual.rows
         self.is_equal = actual == expected
         self.require(actual.rows == actual.distinct, f"{actual.rows - actual.distinct} rows are there twice")
+        for name in verify(Location.of(stage_dir)):
+            self.problems.append(f"{name} is not what _manifest.json says")
         summary = json.loads((stage_dir / "_stage.json").read_text())
         self.require(summary["digests"] == expected.digests, "_stage.json states other digests than the files have")
         self.require(summary["rows"] == expected.rows, f"_stage.json states {summary['rows']} rows")
 
 
 class Events:
-    """What Spark's event log tells of the jobs since this was made."""
+    """What Spark's logs tell of the jobs since this was made."""
 
     def __init__(self, cluster: StandaloneCluster) -> None:
         self._cluster = cluster
         self._before = sum(1 for _ in cluster.events())
+        self._starts_before = cluster.task_starts()
 
     def _since(self) -> list[dict[str, Any]]:
         return list(self._cluster.events())[self._before :]
 
     def attempts(self) -> int:
-        return sum(e["Event"] == "SparkListenerTaskStart" for e in self._since())
+        return self._cluster.task_starts() - self._starts_before
 
     def speculative(self) -> int:
         return sum(e["Event"] == "SparkListenerTaskStart" and e["Task Info"]["Speculative"] for e in self._since())
@@ -292,9 +298,11 @@ def full_disk(ground: Ground, cluster: StandaloneCluster) -> Outcome:
         f"output disk of {whole_mb * 0.4:.0f} MB for {whole_mb:.0f} MB, then enlarged, the same command again"
     )
     try:
-        with SmallDisk(out / "phase4c", int(whole_mb * 0.4)) as disk:
-            with StandaloneCluster(ground.folder / "full-disk-cluster", prefix=disk.prefix) as inside:
-                _fill_and_resume(outcome, ground, out, disk, inside, int(whole_mb * 3))
+        with (
+            SmallDisk(out / "phase4c", int(whole_mb * 0.4)) as disk,
+            StandaloneCluster(ground.folder / "full-disk-cluster", prefix=disk.prefix) as inside,
+        ):
+            _fill_and_resume(outcome, ground, out, disk, inside, int(whole_mb * 3))
     except NotPermittedError as reason:
         outcome.skipped = str(reason)
     return outcome

@@ -1,4 +1,4 @@
-"""``make faults``: what happens to a job when something happens to its cluster. Exit code 1 if any row is not as it was.
+"""``make faults``: what becomes of a job when something happens to its cluster; exit code 1 if a row is not as it was.
 
 Runs stage 4c (and 4b where that is the subject) of a simulated survey on a Spark standalone cluster of real processes
 on this machine, disturbs it, and compares what is left with the undisturbed run of the same inputs.

@@ -297,6 +297,11 @@ class StandaloneCluster:
                 with suppress(json.JSONDecodeError):  # the last line of a killed driver
                     yield json.loads(line)
 
+    def task_starts(self) -> int:
+        """Tasks that executors began, by their own logs: these survive a driver."""
+        logs = (self.folder / "work").glob("app-*/*/stderr")
+        return sum(log.read_text(errors="replace").count(" Executor: Running task ") for log in logs)
+
     # --- ending --------------------------------------------------------------------------------------------------
 
     def _marked(self) -> Iterator[psutil.Process]:
