@@ -13,6 +13,7 @@ from typing import Any
 from dhs_pipeline import __version__
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.failures import JobFailedError
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
@@ -21,6 +22,7 @@ from dhs_pipeline.storage import Location, StorageError
 _USER_ERRORS = (
     ConfigError,
     CommitError,
+    JobFailedError,
     StageError,
     StorageError,
     SessionError,

@@ -149,7 +149,7 @@ def make_ground(folder: Path, *, bricks: int = 6, hosts_per_brick: int = 10, tas
     """Simulate bricks and run 4a to 4c on them locally, on all cores."""
     data, run = folder / "data", folder / "undisturbed"
     survey = simulate_survey(data, small_survey(bricks, hosts_per_brick))
-    sizes = {"tasks_per_host": tasks_per_host, "hosts_per_part": hosts_per_brick, "tasks_per_shard": 64}
+    sizes = {"tasks_per_host": tasks_per_host, "hosts_per_part": hosts_per_brick // 2, "tasks_per_shard": 64}
     settings = [word for key, value in sizes.items() for word in ("--set", f"manifest.{key}={value}")]
     inputs = ["--data", data, "--parent", survey.parent_path, "--config", "demo", "--generations", GENERATION]
     dhs("run", "--out", run, *inputs, *settings, "--quiet")
