@@ -22,6 +22,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lock-cluster run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel bundle clean
+.PHONY: faults test-spark35 test-spark41
 
 NO_TORCH = pip found no CPU build of PyTorch: name the place where it lies in the configuration of pip, or say make setup TORCH= (without it the convolutional probes of dhs gates cannot run)
 
@@ -38,10 +39,13 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-lock:  ## write requirements.lock and requirements-cluster.lock anew (needs uv)
+lock:  ## write requirements.lock and those for clusters and for Spark 3.5 anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock
 	$(MAKE) lock-cluster
+	cp requirements.lock requirements-spark35.lock
+	echo 'pyspark<3.6' | uv pip compile --no-config pyproject.toml - --extra dev --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --custom-compile-command "make lock" -o requirements-spark35.lock
 
 lock-cluster:  # the base dependencies in the versions of requirements.lock, which the tests run with
 	uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --no-emit-index-url --python-version 3.11 \
@@ -123,6 +127,23 @@ test: $(STAMP)  ## the tests, under 10 minutes on 2 cores
 
 test-slow: $(STAMP)  ## statistical and acceptance tests
 	$(VENV)/bin/python -m pytest -m slow -s
+
+faults: $(STAMP)  ## kill workers, executors, machines and drivers of a local cluster; ARGS="--only executor,driver"
+	$(VENV)/bin/python tests/cluster/faults.py $(ARGS)
+
+SPARK35 := .venv-spark35
+
+$(SPARK35)/.installed: requirements-spark35.lock pyproject.toml
+	$(PYTHON) -m venv $(SPARK35)
+	$(SPARK35)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark35.lock
+	$(SPARK35)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-spark35: $(SPARK35)/.installed  ## the tests that use Spark, on Spark 3.5 (EMR 7), in an environment of its own
+	$(SPARK35)/bin/python -m pytest -m "spark and not slow"
+
+test-spark41: $(STAMP)  ## the same on Spark 4.1 (EMR 8), the version of requirements.lock
+	$(VENV)/bin/python -m pytest -m "spark and not slow"
 
 check: $(STAMP)  ## style and types
 	$(VENV)/bin/ruff check .

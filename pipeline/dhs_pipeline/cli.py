@@ -14,6 +14,7 @@ from dhs_pipeline import __version__, bank_cache, warm
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
 from dhs_pipeline.emr import cli as emr_cli
+from dhs_pipeline.failures import JobFailedError
 from dhs_pipeline.fetch.cli import add_commands as add_bricks
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
@@ -23,6 +24,7 @@ from dhs_pipeline.storage import Location, StorageError
 _USER_ERRORS = (
     ConfigError,
     CommitError,
+    JobFailedError,
     StageError,
     StorageError,
     SessionError,
