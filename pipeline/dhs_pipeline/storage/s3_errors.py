@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -89,7 +89,8 @@ def ask(uri: str, doing: str, call: Callable[[], T]) -> T:
 def pause(attempt: int) -> None:
     """Sleep up to backoff · 2^(attempt − 1); drawn, so that workers that failed together do not ask together."""
     settings = storage_settings()
-    time.sleep(random.random() * min(settings.backoff_seconds * 2 ** (attempt - 1), settings.max_backoff_seconds))
+    drawn = secrets.randbelow(1000) / 1000  # no stream of the run: it decides no byte of the output
+    time.sleep(drawn * min(settings.backoff_seconds * 2 ** (attempt - 1), settings.max_backoff_seconds))
 
 
 def is_transient(error: Exception) -> bool:
