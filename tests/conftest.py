@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the Spark session, itself or through another fixture, carries the marker ``spark``."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.spark)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real inputs; tests that need it are skipped where it is absent."""

@@ -7,6 +7,7 @@ bytes of its file (15 MB at most in DR10) and 0.29 MB of cutouts per host.
 Every host gets a row, in the order given, with the first of these that applies:
 
 =================  ==========================================================================================
+NOT_IN_RELEASE     a map is not there, and the server that the maps were fetched from has none (all hosts)
 BRICK_NOT_FOUND    none of the brick's maps is there (all hosts of the brick)
 FILE_MISSING       some of them are not there (all hosts of the brick)
 FILE_UNREADABLE    a map is not the FITS file it should be: truncated, garbage, no image in HDU 1, another
@@ -47,6 +48,7 @@ from numpy.typing import NDArray
 from dhs_gen.centroid import CentroidError, light_centroid
 from dhs_gen.status import Status
 from dhs_pipeline.config import Survey
+from dhs_pipeline.fetch.absent import why_absent
 from dhs_pipeline.fits_maps import FITS_ERRORS, MapError, OpenMap, opened, read_windows, told
 from dhs_pipeline.schemas import CUTOUTS, table_from_rows
 from dhs_pipeline.storage import Location, StorageError
@@ -250,11 +252,16 @@ def _check_present(maps: Sequence[_Map], data: Location) -> None:
     listed = {uri for folder in folders for uri in _listed(folder)}
     # A name that is there without being a file (a folder, say) is not missing but unreadable.
     missing = [m for m in maps if m.where.uri not in listed and not m.where.exists()]
+    if not missing:
+        return
+    absence = why_absent(data, [m.where for m in missing])
+    if absence.not_in_release:
+        raise _RowError(Status.NOT_IN_RELEASE, absence.not_in_release)
     if len(missing) == len(maps):
         where = ", ".join(folder.removeprefix(f"{data}/") for folder in folders)
-        raise _RowError(Status.BRICK_NOT_FOUND, f"{where}: none of the {len(maps)} maps of the brick is there")
-    if missing:
-        raise _RowError(Status.FILE_MISSING, f"{', '.join(m.name for m in missing)}: no such file")
+        found = f"{where}: none of the {len(maps)} maps of the brick is there{absence.failed}"
+        raise _RowError(Status.BRICK_NOT_FOUND, found)
+    raise _RowError(Status.FILE_MISSING, f"{', '.join(m.name for m in missing)}: no such file{absence.failed}")
 
 
 def _listed(folder_uri: str) -> list[str]:

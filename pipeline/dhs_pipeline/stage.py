@@ -29,6 +29,7 @@ from dhs_pipeline import __version__
 from dhs_pipeline.commit import commit, is_finished, is_whole, mark_finished, sizes_of, withdraw
 from dhs_pipeline.config import config_hash
 from dhs_pipeline.digest import Digest
+from dhs_pipeline.failures import told_in_one_line
 from dhs_pipeline.receipts import Receipt, UnitWriter, WrittenFile
 from dhs_pipeline.storage import Location
 
@@ -192,6 +193,11 @@ def run_units(
         Spark partitions; None makes one per unit. It changes the schedule, never the output.
     rows_of
         Rows of a unit, for the bar.
+
+    Raises
+    ------
+    JobFailedError
+        If Spark gave up for a reason outside the code: a full disk, a store without answer, dying workers.
     """
     if not units:
         return []
@@ -207,7 +213,7 @@ def run_units(
 
     slices = min(len(units), partitions or len(units))
     sc.setJobDescription(label)
-    with _progress_bar(label, total, lambda: int(rows_done.value), progress):
+    with told_in_one_line(label), _progress_bar(label, total, lambda: int(rows_done.value), progress):
         return list(sc.parallelize(units, slices).mapPartitions(counted).collect())
 
 

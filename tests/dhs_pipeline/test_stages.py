@@ -137,6 +137,7 @@ def test_a_run_on_one_core_in_another_process_gives_the_same_digest(
     for table in ("phase4a/manifest", "phase4b/cutouts", "phase4c/gen7/stamps", "phase4p5/gen7"):
         assert digest_path(Location.of(out / table)) == digest_path(small_run.where / table), table
     assert (out / "report" / "index.html").is_file()
+    assert any(file.stat().st_size > 0 for file in (out / "_spark_events").rglob("*"))
 
 
 def test_half_of_the_output_deleted_comes_back_the_same(copied_run: RunDir, spark: Any) -> None:

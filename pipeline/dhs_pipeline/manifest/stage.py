@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dhs_gen.status import RejectReason
 from dhs_pipeline.config import RunConfig
+from dhs_pipeline.failures import told_in_one_line
 from dhs_pipeline.manifest.hosts import CANDIDATES, normalise
 from dhs_pipeline.manifest.parent import ColumnMap, ParentChunk, map_columns, plan_parent, read_chunk
 from dhs_pipeline.manifest.tasks import density_axes, expand, tasks_per_host
@@ -222,4 +223,5 @@ def _write_rejects(candidates: DataFrame, stage: StageRun, count: int) -> dict[s
 
     rejects = candidates.where("reason is not null").select(*REJECTS.names)
     files = rejects.repartition(1 + count // _REJECTS_PER_FILE, "parent_row").sortWithinPartitions("parent_row")
-    return dict(sorted(files.rdd.mapPartitionsWithIndex(write).collect()))
+    with told_in_one_line("4a rejects"):
+        return dict(sorted(files.rdd.mapPartitionsWithIndex(write).collect()))

@@ -89,8 +89,8 @@ def ask(uri: str, doing: str, call: Callable[[], T]) -> T:
 def pause(attempt: int) -> None:
     """Sleep up to backoff · 2^(attempt − 1); drawn, so that workers that failed together do not ask together."""
     settings = storage_settings()
-    drawn = secrets.randbelow(1000) / 1000  # no stream of the run: it decides no byte of the output
-    time.sleep(drawn * min(settings.backoff_seconds * 2 ** (attempt - 1), settings.max_backoff_seconds))
+    longest_s = min(settings.backoff_seconds * 2 ** (attempt - 1), settings.max_backoff_seconds)
+    time.sleep(longest_s * secrets.randbelow(1001) / 1000)  # not a keyed stream: no datum depends on it
 
 
 def is_transient(error: Exception) -> bool:
