@@ -106,7 +106,7 @@ Job = tuple[dict[str, Any], HostCutout]
 def positive_tasks(run: RunDir, count: int) -> list[Job]:
     """The first tasks with an arc whose host has a cutout."""
     jobs: list[Job] = []
-    for shard in list_shards(run.manifest):
+    for shard in list_shards(run):
         rows = [r for r in read_shard(shard).to_pylist() if not r["is_control"]]
         cutouts = read_cutouts(run.cutouts / shard.part, {r["host_id"] for r in rows}, "grz")
         jobs += [(r, cutouts[r["host_id"]]) for r in rows if cutouts[r["host_id"]].status == "OK"]

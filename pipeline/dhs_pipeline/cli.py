@@ -5,18 +5,33 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dhs_pipeline import __version__, bank_cache, warm
+from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.emr import cli as emr_cli
+from dhs_pipeline.failures import JobFailedError
+from dhs_pipeline.fetch.cli import add_commands as add_bricks
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location, StorageError
 
-_USER_ERRORS = (ConfigError, StageError, StorageError, SessionError, ValueError, ImportError, PermissionError)
+_USER_ERRORS = (
+    ConfigError,
+    CommitError,
+    JobFailedError,
+    StageError,
+    StorageError,
+    SessionError,
+    ValueError,
+    ImportError,
+    PermissionError,
+)
 """What a user can mend: told in one line, exit code 2. Anything else is a defect and keeps its traceback."""
 
 
@@ -71,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     _out(stage)
     stage.add_argument("--generation", required=True)
     _spark(stage)
+
+    status = _command(commands, "status", _status, "how far a run is, how fast, and what failed; running or finished")
+    status.add_argument("run_dir", metavar="RUN_DIR", help="run directory, local or s3://")
+    status.add_argument("--watch", type=float, metavar="SECONDS", help="look again every so many seconds until it ends")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument("--verify", action="store_true", help="read all committed files again and compare checksums")
 
     report = _command(commands, "report", _report, "write OUT/report/index.html")
     _out(report)
@@ -128,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
 
+    emr_cli.add_commands(commands)
+    add_bricks(commands)
     bank_cache.add_commands(commands)
     warm.add_commands(commands)
     return parser
@@ -194,7 +217,7 @@ def _stage_4a(args: argparse.Namespace) -> None:
     run, parent = RunDir(Location.of(args.out)), Location.of(args.parent)
     check_parent(parent, config)
     run.start(config, force=args.force)
-    spark = start_session("dhs 4a", args.master)
+    spark = start_session("dhs 4a", args.master, run.spark_events)
     _print_summary(run_manifest(spark, run, parent, config, force=args.force, progress=not args.quiet))
 
 
@@ -202,7 +225,7 @@ def _stage_4b(args: argparse.Namespace) -> None:
     from dhs_pipeline.cutouts import run_cutouts
 
     run, config = _existing(args)
-    spark = start_session("dhs 4b", args.master)
+    spark = start_session("dhs 4b", args.master, run.spark_events)
     _print_summary(run_cutouts(spark, run, Location.of(args.data), config, **_schedule(args)))
 
 
@@ -217,7 +240,7 @@ def _stage_4c(args: argparse.Namespace) -> None:
     if args.pairing:
         generation = generation.with_pairing(args.pairing)
     banks = prepare_banks(_location(args.bank), _location(args.deep_bank), run)
-    spark = start_session(f"dhs 4c {generation.name}", args.master)
+    spark = start_session(f"dhs 4c {generation.name}", args.master, run.spark_events)
     _print_summary(run_injection(spark, run, generation, banks, config, **_schedule(args)))
 
 
@@ -225,7 +248,7 @@ def _stage_4p5(args: argparse.Namespace) -> None:
     from dhs_pipeline.compact import run_compaction
 
     run, config = _existing(args)
-    spark = start_session(f"dhs 4p5 {args.generation}", args.master)
+    spark = start_session(f"dhs 4p5 {args.generation}", args.master, run.spark_events)
     _print_summary(run_compaction(spark, run, args.generation, config, **_schedule(args)))
 
 
@@ -234,6 +257,26 @@ def _report(args: argparse.Namespace) -> None:
 
     run, _ = _existing(args)
     print(write_report(run))
+
+
+def _status(args: argparse.Namespace) -> int:
+    from dhs_pipeline.monitor import Monitor, StageState, as_json, as_table, changed_files
+
+    run = RunDir(Location.of(args.run_dir))
+    monitor = Monitor(run)
+    while True:
+        stages = monitor.look()
+        print(json.dumps(as_json(stages), indent=2) if args.json else as_table(stages), flush=True)
+        at_work = any(s.state in (StageState.STARTED, StageState.RUNNING) for s in stages)
+        if args.watch is None or (stages and not at_work):
+            break
+        time.sleep(args.watch)
+    changed = changed_files(run) if args.verify else []
+    for file in changed:
+        print(f"changed: {file}")
+    if args.verify and not changed:
+        print("every committed file is byte for byte what was written")
+    return int(bool(changed) or any(s.state is StageState.DAMAGED for s in stages))
 
 
 def _compare(args: argparse.Namespace) -> None:

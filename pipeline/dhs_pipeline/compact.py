@@ -16,19 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dhs_gen.streams import unit_interval
+from dhs_pipeline.commit import committed_files
 from dhs_pipeline.config import RunConfig, SplitFractions
 from dhs_pipeline.digest import Digest
+from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import COMPACTED, SPLITS
-from dhs_pipeline.stage import (
-    Receipt,
-    StageError,
-    UnitWriter,
-    is_finished,
-    open_stage,
-    require_finished,
-    run_units,
-)
+from dhs_pipeline.stage import StageError, open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
@@ -67,22 +61,31 @@ def run_compaction(
     inputs = {"stamps": summary_4c["digests"]["stamps"]}
     settings = {"compact": config.compact.model_dump(mode="json")}
     stage = open_stage("4p5", run.phase4p5(generation), settings, inputs, force=force)
-    rows = _read_keys(source / "metrics")
+    committed_files(source, "stamps")  # all there, before the first task
+    rows = _read_keys(committed_files(source, "metrics"), source)
     splits = assign_splits(Counter(rows.column("region_fold").to_pylist()), config.compact.split_fractions)
     plan = _plan(rows, splits, summary_4c, config.compact.target_file_mb)
     done = stage.finished_receipts()
     pending = [o for o in plan if _unit(o) not in done]
-    if not pending and is_finished(stage.where):
-        return (stage.where / "_stage.json").read_json()
+    if not pending and (finished := stage.finished_summary()) is not None:
+        return finished
     _check_disjoint(rows, splits)
-    where, row_group_rows = stage.where, config.compact.row_group_rows
+    row_group_rows = config.compact.row_group_rows
 
     def work(outputs: Iterator[OutputFile]) -> Iterator[Receipt]:
         for output in outputs:
-            yield _write(output, source / "stamps", splits, UnitWriter(where, _unit(output)), row_group_rows)
+            yield _write(output, source / "stamps", splits, stage.writer(_unit(output)), row_group_rows)
 
     fresh = run_units(
-        spark, f"4p5 {generation}", pending, work, partitions=partitions, rows_of=lambda o: o.rows, progress=progress
+        spark,
+        stage,
+        f"4p5 {generation}",
+        pending,
+        work,
+        done=done.values(),
+        partitions=partitions,
+        rows_of=lambda o: o.rows,
+        progress=progress,
     )
     receipts = [*done.values(), *fresh]
     digest = _check_nothing_lost(receipts, summary_4c)
@@ -125,15 +128,15 @@ def assign_splits(rows_of_fold: Mapping[int, int], fractions: SplitFractions) ->
     return splits
 
 
-def _read_keys(metrics: Location) -> pa.Table:
+def _read_keys(metrics: Sequence[Location], source: Location) -> pa.Table:
     """Fold, host, pair, template and shard file of every row, from the metrics table."""
     columns = ["task_id", "pair_id", "host_id", "region_fold", "template_id"]
     tables = []
-    for file in metrics.files(".parquet"):
+    for file in metrics:
         table = file.read_table(columns)
         tables.append(table.append_column("file", pa.repeat(file.name, table.num_rows)))
     if not tables:
-        raise StageError(f"{metrics}: no metrics here")
+        raise StageError(f"{source}: no metrics here")
     return pa.concat_tables(tables)
 
 

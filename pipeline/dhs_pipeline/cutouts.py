@@ -14,18 +14,12 @@ import pyarrow.parquet as pq
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout
 from dhs_pipeline.bricks import HostPosition, cutout_table, read_brick_cutouts
+from dhs_pipeline.commit import committed_files
 from dhs_pipeline.config import RunConfig, Survey
+from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import CUTOUTS
-from dhs_pipeline.stage import (
-    Receipt,
-    StageError,
-    UnitWriter,
-    is_finished,
-    open_stage,
-    require_finished,
-    run_units,
-)
+from dhs_pipeline.stage import StageError, open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
@@ -60,20 +54,28 @@ def run_cutouts(
     inputs = {"data": data.uri, "hosts": summary_4a["digests"]["hosts"]}
     settings = {"survey": config.survey.model_dump(mode="json")}
     stage = open_stage("4b", run.phase4b, settings, inputs, force=force)
-    parts = run.hosts.files(".parquet")
+    parts = committed_files(run.phase4a, "hosts")
     done = stage.finished_receipts()
     pending = [p for p in parts if _unit(p) not in done]
-    if not pending and is_finished(stage.where):
-        return (stage.where / "_stage.json").read_json()
+    if not pending and (finished := stage.finished_summary()) is not None:
+        return finished
     rows = {p: _rows(p) for p in pending}
-    where, survey = stage.where, config.survey
+    survey = config.survey
 
     def work(units: Iterator[Location]) -> Iterator[Receipt]:
         for part in units:
-            yield _read_part(part, data, survey, UnitWriter(where, _unit(part)))
+            yield _read_part(part, data, survey, stage.writer(_unit(part)))
 
     fresh = run_units(
-        spark, "4b cutouts", pending, work, partitions=partitions, rows_of=rows.__getitem__, progress=progress
+        spark,
+        stage,
+        "4b cutouts",
+        pending,
+        work,
+        done=done.values(),
+        partitions=partitions,
+        rows_of=rows.__getitem__,
+        progress=progress,
     )
     return stage.finish([*done.values(), *fresh], {})
 

@@ -17,14 +17,16 @@ from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout, Task, TaskFailed
+from dhs_pipeline.commit import committed_files
 from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MatchedHost, MixtureSource, RunConfig
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.matching import read_matches
 from dhs_pipeline.pairs import MatchOf, Member, members_of
+from dhs_pipeline.receipts import Receipt
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import METRICS, STAMPS, table_from_rows
 from dhs_pipeline.sources import Banks, MadeSource, SourceMaker, check_banks, source_maker
-from dhs_pipeline.stage import Receipt, UnitWriter, is_finished, open_stage, require_finished, run_units
+from dhs_pipeline.stage import open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
@@ -80,18 +82,19 @@ def run_injection(
         inputs["hosts"] = digests["hosts"]
     settings = injection_config(generation, config)
     stage = open_stage("4c", run.phase4c(generation.name), settings, inputs, force=force)
-    shards = list_shards(run.manifest)
+    shards = list_shards(run)
+    committed_files(run.phase4b, "cutouts")  # all there, before the first task
     done = stage.finished_receipts()
     pending = [s for s in shards if s.unit not in done]
-    if not pending and is_finished(stage.where):
-        return (stage.where / "_stage.json").read_json()
-    where, cutouts, hosts = stage.where, run.cutouts, run.hosts
+    if not pending and (finished := stage.finished_summary()) is not None:
+        return finished
+    cutouts, hosts = run.cutouts, run.hosts
     members = 1 if generation.pairing is None else generation.pairing.members
 
     def work(units: Iterator[Shard]) -> Iterator[Receipt]:
         renderer = Renderer(generation, banks, config)
         for shard in units:
-            writer = UnitWriter(where, shard.unit)
+            writer = stage.writer(shard.unit)
             stamps = renderer.render(read_shard(shard), cutouts / shard.part, hosts / shard.part)
             writer.write("stamps", stamps, row_group_rows=_STAMP_ROW_GROUP)
             writer.write("metrics", stamps.select(METRICS.names).cast(METRICS), row_group_rows=65_536)
@@ -99,9 +102,11 @@ def run_injection(
 
     fresh = run_units(
         spark,
+        stage,
         f"4c {generation.name}",
         pending,
         work,
+        done=done.values(),
         partitions=partitions,
         rows_of=lambda shard: shard.rows * members,
         progress=progress,
@@ -161,10 +166,10 @@ def injection_settings(config: RunConfig) -> InjectionSettings:
     )
 
 
-def list_shards(manifest: Location) -> list[Shard]:
-    """Every row group of every manifest file, in order."""
+def list_shards(run: RunDir) -> list[Shard]:
+    """Every row group of the manifest's files, in order."""
     shards = []
-    for file in manifest.files(".parquet"):
+    for file in committed_files(run.phase4a, "manifest"):
         with file.open_input() as source:
             metadata = pq.ParquetFile(source).metadata
         shards += [Shard(file.uri, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]

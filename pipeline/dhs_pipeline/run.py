@@ -60,7 +60,7 @@ def run_all(
     check_parent(parent, config)
     for generation in chosen:
         check_banks(generation, banks, config.manifest.folds)
-    spark = start_session("dhs run", master)
+    spark = start_session("dhs run", master, run.spark_events)
     common: dict[str, Any] = {"force": force, "progress": progress}
     spread: dict[str, Any] = {"partitions": partitions, **common}
     summaries = [run_manifest(spark, run, parent, config, **common), run_cutouts(spark, run, data, config, **spread)]

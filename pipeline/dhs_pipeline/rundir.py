@@ -49,6 +49,11 @@ class RunDir:
         return self.where / "report"
 
     @property
+    def spark_events(self) -> Location:
+        """Spark's event logs of local sessions, for a history server."""
+        return self.where / "_spark_events"
+
+    @property
     def record(self) -> Location:
         return self.where / "run.json"
 

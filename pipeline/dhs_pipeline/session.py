@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dhs_pipeline.config import conf_root
+from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -28,7 +29,7 @@ class SessionError(RuntimeError):
     """Spark cannot be started; the message is one line for the user."""
 
 
-def start_session(app_name: str, master: str | None = None) -> SparkSession:
+def start_session(app_name: str, master: str | None = None, events: Location | None = None) -> SparkSession:
     """Start or get the Spark session.
 
     Parameters
@@ -37,6 +38,9 @@ def start_session(app_name: str, master: str | None = None) -> SparkSession:
         Shown in the Spark UI.
     master
         ``local[2]`` and the like; None takes spark-submit's master, or all local cores without spark-submit.
+    events
+        Folder for Spark's event log of a local session; nothing is written where it is None or on S3 (a local Spark
+        has no S3 client). Under spark-submit its own configuration decides.
 
     Raises
     ------
@@ -69,9 +73,21 @@ def start_session(app_name: str, master: str | None = None) -> SparkSession:
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.memory", "2g")
         )
+        builder = _with_events(builder, events)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _with_events(builder: SparkSession.Builder, events: Location | None) -> SparkSession.Builder:
+    if events is None or events.is_s3:
+        return builder
+    events.make_dir()
+    return (
+        builder.config("spark.eventLog.enabled", "true")
+        .config("spark.eventLog.dir", Path(events.uri).as_uri())
+        .config("spark.eventLog.compress", "true")
+    )
 
 
 def find_java_home() -> str:

@@ -3,30 +3,35 @@
 A stage cuts its work into units whose names and outputs depend on the input alone. A worker writes the files of a unit
 under their final names (whole or not at all), then a receipt; a unit with a receipt whose files are all there is done.
 So the number of partitions is only scheduling, a killed stage continues where it stopped, and a finished one does
-nothing. Layout::
+nothing. When all units have receipts the driver commits (:mod:`dhs_pipeline.commit`). Layout::
 
-    <stage>/<table>/part-….parquet    _receipts/<unit>.json    _plan.json    _stage.json    _SUCCESS
+    <stage>/<table>/part-<unit>.parquet    _receipts/<unit>.json
+    <stage>/_plan.json _units.json         before the work
+    <stage>/_manifest.json _stage.json _SUCCESS    after it
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from dhs_pipeline import __version__
+from dhs_pipeline.commit import commit, is_finished, is_whole, mark_finished, sizes_of, withdraw
 from dhs_pipeline.config import config_hash
-from dhs_pipeline.digest import Digest, digest_table
-from dhs_pipeline.storage import Location, write_parquet
+from dhs_pipeline.digest import Digest
+from dhs_pipeline.failures import told_in_one_line
+from dhs_pipeline.receipts import Receipt, UnitWriter, WrittenFile
+from dhs_pipeline.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,72 +44,6 @@ class StageError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What a worker did for one unit.
-
-    Parameters
-    ----------
-    unit
-        Its name.
-    rows
-        Rows that went in.
-    files
-        Relative path → bytes.
-    digests
-        Table → digest of the rows written to it.
-    statuses
-        Status → rows.
-    seconds
-        Time in the worker.
-    counts
-        Name of a further count → value → rows.
-    """
-
-    unit: str
-    rows: int
-    files: Mapping[str, int]
-    digests: Mapping[str, str]
-    statuses: Mapping[str, int]
-    seconds: float
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass
-class UnitWriter:
-    """Writes the tables of one unit and makes its receipt."""
-
-    stage_dir: Location
-    unit: str
-    started: float = field(default_factory=time.perf_counter)
-    files: dict[str, int] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-
-    def write(self, folder: str, table: pa.Table, *, row_group_rows: int) -> None:
-        """Write one table as ``<folder>/part-<unit>.parquet``."""
-        relative = f"{folder}/part-{self.unit}.parquet"
-        size = write_parquet(table, self.stage_dir / relative, row_group_rows=row_group_rows)
-        self._record(folder, relative, size, table)
-
-    def adopt(self, folder: str, table: pa.Table) -> None:
-        """Count a file of this unit that an earlier step wrote."""
-        relative = f"{folder}/part-{self.unit}.parquet"
-        self._record(folder, relative, (self.stage_dir / relative).size() or 0, table)
-
-    def _record(self, folder: str, relative: str, size: int, table: pa.Table) -> None:
-        self.files[relative] = size
-        self.digests[folder] = str(digest_table(table))
-
-    def finish(
-        self, rows: int, statuses: Mapping[str, int], counts: Mapping[str, Mapping[str, int]] | None = None
-    ) -> Receipt:
-        seconds = time.perf_counter() - self.started
-        plain = {name: dict(count) for name, count in (counts or {}).items()}
-        receipt = Receipt(self.unit, rows, self.files, self.digests, dict(statuses), seconds, plain)
-        (self.stage_dir / "_receipts" / f"{self.unit}.json").write_json(asdict(receipt))
-        return receipt
-
-
-@dataclass(frozen=True)
 class StageRun:
     """An opened stage."""
 
@@ -112,22 +51,37 @@ class StageRun:
     where: Location
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
+    plan_id: str
     started: float
+
+    def writer(self, unit: str) -> UnitWriter:
+        """What a worker writes the tables of one unit with."""
+        return UnitWriter(self.where, self.plan_id, unit)
+
+    def finished_summary(self) -> dict[str, Any] | None:
+        """The stage's JSON if it has finished and every file that it committed is there."""
+        return (self.where / "_stage.json").read_json() if is_whole(self.where) else None
 
     def finished_receipts(self) -> dict[str, Receipt]:
         """Receipts whose files are all there, by unit."""
-        folder = self.where / "_receipts"
-        with ThreadPoolExecutor(16) as pool:
-            receipts = list(pool.map(lambda r: Receipt(**r.read_json()), folder.files(".json")))
-        sizes = self._file_sizes()
-        return {r.unit: r for r in receipts if all(sizes.get(f) == n for f, n in r.files.items())}
+        sizes = sizes_of(self.where)
+        receipts = [r for r in read_receipts(self.where) if r.plan_id == self.plan_id]
+        return {r.unit: r for r in receipts if all(sizes.get(path) == f.size_bytes for path, f in r.files.items())}
 
-    def _file_sizes(self) -> dict[str, int]:
-        base = len(self.where.uri) + 1
-        return {f.uri[base:]: size for f, size in self.where.files_with_sizes(".parquet", recursive=True)}
+    def begin(self, units: int | None, rows: int | None) -> None:
+        """Say what there is to do in all (None where it is not known), and take back an earlier commit."""
+        withdraw(self.where)
+        (self.where / "_units.json").write_json({"units": units, "rows": rows, "started_unix_s": time.time()})
 
-    def finish(self, receipts: Sequence[Receipt], extra: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the stage's JSON and _SUCCESS; returns the JSON."""
+    def finish(
+        self, receipts: Sequence[Receipt], extra: Mapping[str, Any], files: Mapping[str, WrittenFile] | None = None
+    ) -> dict[str, Any]:
+        """Commit the output, write the stage's JSON and _SUCCESS; returns the JSON.
+
+        ``files`` are those that no receipt holds.
+        """
+        written = dict(files or {}) | {path: file for r in receipts for path, file in r.files.items()}
+        commit(self.where, self.plan_id, written)
         seconds = time.perf_counter() - self.started
         rows = sum(r.rows for r in receipts)
         statuses: Counter[str] = reduce(add, (Counter(r.statuses) for r in receipts), Counter())
@@ -136,21 +90,29 @@ class StageRun:
             "code_version": __version__,
             "config": dict(self.config),
             "config_hash": config_hash(self.config),
+            "plan_id": self.plan_id,
             "inputs": dict(self.inputs),
             "rows": rows,
             "rows_by_status": dict(sorted(statuses.items())),
             **_sum_counts(receipts),
             "digests": _sum_digests(receipts),
-            "files": sum(len(r.files) for r in receipts),
-            "bytes": sum(sum(r.files.values()) for r in receipts),
+            "files": len(written),
+            "bytes": sum(file.size_bytes for file in written.values()),
             "seconds": round(seconds, 3),
             "rows_per_second": round(rows / seconds, 2) if seconds > 0 else None,
-            "worker_seconds": round(sum(r.seconds for r in receipts), 3),
+            **_sum_efforts(receipts),
             **extra,
         }
         (self.where / "_stage.json").write_json(summary)
-        (self.where / "_SUCCESS").write_bytes(b"")
+        mark_finished(self.where)
         return summary
+
+
+def read_receipts(where: Location) -> list[Receipt]:
+    """Every receipt of a stage, in order of unit."""
+    folder = where / "_receipts"
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda file: Receipt.from_json(file.read_json()), folder.files(".json")))
 
 
 def open_stage(
@@ -167,21 +129,18 @@ def open_stage(
         where.delete()
     where.make_dir()
     where.check_writable()
-    plan = {
-        "stage": name,
-        "code_version": __version__,
-        "config_hash": config_hash(config),
-        "inputs": dict(inputs),
-        "config": dict(config),
-    }
+    plan = {"stage": name, "code_version": __version__, "inputs": dict(inputs), "config": dict(config)}
+    plan_id = config_hash(plan)
     existing = where / "_plan.json"
-    if existing.exists():
-        _check_same_plan(where, existing.read_json(), plan)
-    elif where.files(".parquet", recursive=True):
+    if not existing.exists() and where.files(".parquet", recursive=True):
         raise StageError(f"{where}: exists and is not the output of stage {name}; choose another folder or --force")
-    else:
-        existing.write_json(plan)
-    return StageRun(name, where, config, inputs, time.perf_counter())
+    if not existing.put_if_absent(_as_json({**plan, "plan_id": plan_id, "config_hash": config_hash(config)})):
+        _check_same_plan(where, existing.read_json(), plan)
+    return StageRun(name, where, config, inputs, plan_id, time.perf_counter())
+
+
+def _as_json(tree: Mapping[str, Any]) -> bytes:
+    return (json.dumps(tree, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _check_same_plan(where: Location, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -208,10 +167,12 @@ def first_difference(old: Any, new: Any, at: str = "") -> str | None:
 
 def run_units(
     spark: SparkSession,
+    stage: StageRun,
     label: str,
     units: Sequence[U],
     work: Callable[[Iterator[U]], Iterator[Receipt]],
     *,
+    done: Collection[Receipt],
     partitions: int | None,
     rows_of: Callable[[U], int],
     progress: bool,
@@ -220,29 +181,39 @@ def run_units(
 
     Parameters
     ----------
+    stage
+        The stage that they belong to; an earlier commit of it is taken back.
     units
         In the order of their data, so that neighbours share bricks.
     work
         Runs in a worker: units in, receipts out. It has written what the receipts say.
+    done
+        Receipts of the units that need no work.
     partitions
         Spark partitions; None makes one per unit. It changes the schedule, never the output.
     rows_of
         Rows of a unit, for the bar.
+
+    Raises
+    ------
+    JobFailedError
+        If Spark gave up for a reason outside the code: a full disk, a store without answer, dying workers.
     """
     if not units:
         return []
+    total = sum(rows_of(u) for u in units)
+    stage.begin(len(units) + len(done), total + sum(r.rows for r in done))
     sc = spark.sparkContext
-    done = sc.accumulator(0)
+    rows_done = sc.accumulator(0)
 
     def counted(part: Iterator[U]) -> Iterator[Receipt]:
         for receipt in work(part):
-            done.add(receipt.rows)
+            rows_done.add(receipt.rows)
             yield receipt
 
     slices = min(len(units), partitions or len(units))
     sc.setJobDescription(label)
-    total = sum(rows_of(u) for u in units)
-    with _progress_bar(label, total, lambda: int(done.value), progress):
+    with told_in_one_line(label), _progress_bar(label, total, lambda: int(rows_done.value), progress):
         return list(sc.parallelize(units, slices).mapPartitions(counted).collect())
 
 
@@ -273,10 +244,6 @@ class _progress_bar:  # noqa: N801 - a context manager, read as a verb
         self._bar.update(min(self._value(), self._bar.total) - self._bar.n)
 
 
-def is_finished(where: Location) -> bool:
-    return (where / "_SUCCESS").exists()
-
-
 def require_finished(where: Location, name: str) -> dict[str, Any]:
     """The JSON of a stage that another one needs.
 
@@ -304,3 +271,22 @@ def _sum_digests(receipts: Sequence[Receipt]) -> dict[str, str]:
         for table, text in receipt.digests.items():
             totals[table] = totals.get(table, Digest()) + Digest.parse(text)
     return {table: str(total) for table, total in sorted(totals.items())}
+
+
+def _sum_efforts(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """What the units cost together, and how that is spread."""
+    efforts = [r.effort for r in receipts]
+    per_row = sorted(1e3 * r.effort.seconds / r.rows for r in receipts if r.rows)
+    return {
+        "units": len(receipts),
+        "units_retried": sum(e.attempt > 0 for e in efforts),
+        "worker_seconds": round(sum(e.seconds for e in efforts), 3),
+        "worker_cpu_seconds": round(sum(e.cpu_seconds for e in efforts), 3),
+        "worker_ms_per_row": {
+            name: round(per_row[int(share * (len(per_row) - 1))], 3)
+            for name, share in (("p05", 0.05), ("p50", 0.5), ("p95", 0.95))
+            if per_row
+        },
+        "worker_peak_rss_mb": round(max((e.peak_rss_mb for e in efforts), default=0.0), 1),
+        "worker_hosts": len({e.host for e in efforts}),
+    }

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dhs_gen.paired_controls.kinds import SampleKind
+from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.schemas import COMPACTED, STAMPS, wide_schema
-from dhs_pipeline.stage import Receipt, StageError, UnitWriter, is_finished, open_stage
+from dhs_pipeline.stage import StageError, is_finished, open_stage
 from dhs_pipeline.storage import Location
 
 _ROW_GROUP = 512
@@ -54,11 +55,12 @@ def write_wide(path: Location, out: Location, *, force: bool) -> dict[str, Any]:
     done = stage.finished_receipts()
     if is_finished(out) and len(done) == len(files):
         return (out / "_stage.json").read_json()
+    stage.begin(len(files), kinds.total())
     receipts = []
     for file in files:
         unit = file.name.removeprefix("part-").removesuffix(".parquet")
         where = file.uri[len(folder.uri) + 1 :].rpartition("/")[0] or "stamps"
-        fresh = done.get(unit) or _write(file, where, UnitWriter(stage.where, unit), with_negatives=with_negatives)
+        fresh = done.get(unit) or _write(file, where, stage.writer(unit), with_negatives=with_negatives)
         receipts.append(fresh)
     return stage.finish(receipts, {"rows_in": kinds.total()})
 

@@ -19,7 +19,7 @@ from dhs_pipeline.manifest.tasks import density_axes, expand
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, HOSTS, REJECTS, table_from_rows
 from dhs_pipeline.sources import Banks
-from dhs_pipeline.stage import UnitWriter, open_stage
+from dhs_pipeline.stage import open_stage
 from dhs_pipeline.storage import Location
 
 SETTINGS = (
@@ -37,7 +37,7 @@ Message = str | None
 
 
 def make_run(
-    folder: Path,
+    folder: Path | str,
     *,
     hosts: Mapping[str, Message],
     generations: Sequence[str] = ("gen7", "control"),
@@ -96,7 +96,7 @@ def _make_4a(
     stage = open_stage("4a", run.phase4a, {"design": "drawn"}, {"parent": "drawn.parquet"}, force=False)
     receipts = []
     for number, first in enumerate(range(0, len(host_ids), HOSTS_PER_PART)):
-        writer = UnitWriter(stage.where, f"{number:05d}")
+        writer = stage.writer(f"{number:05d}")
         part = host_ids[first : first + HOSTS_PER_PART]
         rows = [_host(h, first + i) | dict(host_columns.get(h, {})) for i, h in enumerate(part)]
         hosts = table_from_rows(rows, HOSTS)
@@ -108,7 +108,8 @@ def _make_4a(
         {"host_id": "bad", "parent_row": 90, "reason": RejectReason.FLUX_NOT_FINITE, "message": "flux_r <b>nan</b>"},
         {"host_id": "bad2", "parent_row": 91, "reason": RejectReason.FLUX_NOT_FINITE, "message": "flux_z nan"},
     ]
-    UnitWriter(stage.where, "00000").write("rejects", table_from_rows(rejects, REJECTS), row_group_rows=64)
+    rejected = stage.writer("00000")
+    rejected.write("rejects", table_from_rows(rejects, REJECTS), row_group_rows=64)
     stage.finish(
         receipts,
         {
@@ -117,8 +118,9 @@ def _make_4a(
             "rejects_by_reason": dict(Counter(str(r["reason"]) for r in rejects)),
             "bricks": 1,
             "proposal_density_axes": density_axes(config),
-            "reject_files": ["rejects/part-00000.parquet"],
+            "reject_files": list(rejected.files),
         },
+        rejected.files,
     )
 
 
@@ -147,7 +149,7 @@ def _make_4b(run: RunDir, config: RunConfig, hosts: Mapping[str, Message]) -> No
     receipts = []
     names = list(hosts)
     for number, first in enumerate(range(0, len(names), HOSTS_PER_PART)):
-        writer = UnitWriter(stage.where, f"{number:05d}")
+        writer = stage.writer(f"{number:05d}")
         rows = [_cutout(name, hosts[name], config) for name in names[first : first + HOSTS_PER_PART]]
         writer.write("cutouts", cutout_table(rows), row_group_rows=16)
         receipts.append(writer.finish(len(rows), Counter(str(r["status"]) for r in rows)))

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhs_pipeline.compact import _check_disjoint, assign_splits
+from dhs_pipeline.commit import MANIFEST, CommitError, committed_files
+from dhs_pipeline.compact import _check_disjoint, assign_splits, run_compaction
 from dhs_pipeline.config import SplitFractions
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.rundir import RunDir
@@ -103,10 +104,14 @@ def test_files_keep_to_the_target_and_say_what_they_hold(small_run: RunDir) -> N
 
 @pytest.mark.spark
 def test_a_lost_row_is_noticed(copied_run: RunDir, spark: object) -> None:
-    from dhs_pipeline.compact import run_compaction
-
-    stamps = (copied_run.phase4c("gen7") / "stamps").files(".parquet")[0]
-    table = stamps.read_table()
-    pq.write_table(table.slice(1), stamps.uri)
+    """A file that is not what 4c committed stops the stage; one that lies about its rows is found by digest."""
+    source = copied_run.phase4c("gen7")
+    stamps = committed_files(source, "stamps")[0]
+    pq.write_table(stamps.read_table().slice(1), stamps.uri)
+    with pytest.raises(CommitError, match=r"1 of \d+ committed files are gone or have another size"):
+        run_compaction(spark, copied_run, "gen7", copied_run.config(), partitions=None, force=True, progress=False)
+    manifest = (source / MANIFEST).read_json()
+    manifest["files"][f"stamps/{stamps.name}"]["size_bytes"] = stamps.size()
+    (source / MANIFEST).write_json(manifest)
     with pytest.raises(StageError, match="changed rows"):
         run_compaction(spark, copied_run, "gen7", copied_run.config(), partitions=None, force=True, progress=False)

@@ -124,7 +124,7 @@ def test_artifacts_do_not_depend_on_the_source(made: tuple[RunDir, RunConfig], b
     run, config = made
     control = Renderer(config.generation("control").with_artifacts("strong"), banks, config)
     positives = {r["task_id"]: r for r in stamps_of(run, "gen8c") if not r["is_control"]}
-    for shard in list_shards(run.manifest):
+    for shard in list_shards(run):
         for row in control.render(read_shard(shard), run.cutouts / shard.part).to_pylist():
             if row["task_id"] not in positives:
                 continue
@@ -166,7 +166,7 @@ def test_a_bank_smaller_than_the_folds_is_refused(banks: Banks, made: tuple[RunD
 
 def test_a_row_that_names_no_source_is_kept_with_its_reason(made: tuple[RunDir, RunConfig], banks: Banks) -> None:
     run, config = made
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     tasks = read_shard(shard)
     unnamed = tasks.set_column(
         tasks.column_names.index("source_mode"),
@@ -181,7 +181,7 @@ def test_a_row_that_names_no_source_is_kept_with_its_reason(made: tuple[RunDir, 
 
 def test_a_mixture_can_be_paired(made: tuple[RunDir, RunConfig], banks: Banks) -> None:
     run, config = made
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     renderer = Renderer(config.generation("uber").with_pairing("prime"), banks, config)
     rows = renderer.render(read_shard(shard), run.cutouts / shard.part).to_pylist()
     alone = {r["task_id"]: r for r in stamps_of(run, "uber")}
@@ -203,7 +203,7 @@ def test_a_bank_of_the_other_kind_is_refused(banks: Banks, tmp_path: Path) -> No
 
 def test_rows_do_not_depend_on_their_order(made: tuple[RunDir, RunConfig], banks: Banks) -> None:
     run, config = made
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     tasks = read_shard(shard)
     renderer = Renderer(config.generation("uber"), banks, config)
     rows = {r["task_id"]: r for r in renderer.render(tasks, run.cutouts / shard.part).to_pylist()}
@@ -224,7 +224,7 @@ from dhs_pipeline.storage import Location
 run, cosmos, deep = RunDir(Location.of(sys.argv[1])), Location.of(sys.argv[2]), Location.of(sys.argv[3])
 config = run.config()
 renderer = Renderer(config.generation("uber"), Banks(cosmos, deep), config)
-shard = list_shards(run.manifest)[0]
+shard = list_shards(run)[0]
 print(digest_table(renderer.render(read_shard(shard), run.cutouts / shard.part)))
 """
 
@@ -233,7 +233,7 @@ def test_another_hash_seed_gives_the_same_stamps(made: tuple[RunDir, RunConfig],
     run, config = made
     assert banks.cosmos is not None
     assert banks.deep is not None
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     here = Renderer(config.generation("uber"), banks, config).render(read_shard(shard), run.cutouts / shard.part)
     done = subprocess.run(
         [sys.executable, "-c", RENDER, run.where.uri, banks.cosmos.uri, banks.deep.uri],

@@ -30,7 +30,7 @@ def test_a_bad_task_has_a_name_and_costs_no_other(
 ) -> None:
     config = small_run.config()
     renderer = Renderer(config.generation("gen7"), None, config)
-    shard = list_shards(small_run.manifest)[0]
+    shard = list_shards(small_run)[0]
     tasks = read_shard(shard)
     part = small_run.cutouts / shard.part
     rows = tasks.to_pylist()

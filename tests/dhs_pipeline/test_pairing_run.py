@@ -161,7 +161,7 @@ def test_a_failed_host_fails_all_members(made: Made) -> None:
 
 def test_a_source_that_cannot_be_made_fails_its_own_side(made: Made) -> None:
     run, config = made
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     tasks = read_shard(shard)
     rows = tasks.to_pylist()
     victim = next(i for i, row in enumerate(rows) if not row["is_control"])
@@ -180,7 +180,7 @@ def test_a_source_that_cannot_be_made_fails_its_own_side(made: Made) -> None:
 
 def test_artifacts_of_a_pair_are_the_same(made: Made) -> None:
     run, config = made
-    shard = list_shards(run.manifest)[0]
+    shard = list_shards(run)[0]
     tasks = read_shard(shard).slice(0, 4)
     generation = config.generation("gen7").with_artifacts("strong")
     generation = generation.model_copy(update={"pairing": config.generation("gen7").with_pairing("prime").pairing})
@@ -444,7 +444,7 @@ def test_a_pairing_may_have_negatives_alone(made: Made) -> None:
     for kind in NegativeKind:
         tree["negatives"]["weights"] = dict.fromkeys(NegativeKind, 0.0) | {kind: 1.0}
         only = generation.model_copy(update={"pairing": Pairing.model_validate(tree)})
-        shard = list_shards(run.manifest)[0]
+        shard = list_shards(run)[0]
         rows = Renderer(only, NO_BANKS, config).render(read_shard(shard).slice(0, 3), run.cutouts / shard.part)
         negatives = [r for r in rows.to_pylist() if r["sample_kind"] == "negative"]
         assert {(r["status"], r["negative_kind"]) for r in negatives} == {("OK", kind.value)}

@@ -79,7 +79,7 @@ def test_files_have_exactly_their_schema(small_run: RunDir, table: str, schema: 
 
 def test_controls_are_the_cutouts_pixels_and_null_injections_are_the_controls(small_run: RunDir) -> None:
     null = {r["task_id"]: r for r in rows_of(small_run.phase4c("null") / "stamps")}
-    for shard in list_shards(small_run.manifest):
+    for shard in list_shards(small_run):
         file = small_run.phase4c("control") / "stamps" / f"part-{shard.unit}.parquet"
         rows = file.read_table().to_pylist()
         cutouts = read_cutouts(small_run.cutouts / shard.part, {r["host_id"] for r in rows}, "grz")
@@ -137,6 +137,7 @@ def test_a_run_on_one_core_in_another_process_gives_the_same_digest(
     for table in ("phase4a/manifest", "phase4b/cutouts", "phase4c/gen7/stamps", "phase4p5/gen7"):
         assert digest_path(Location.of(out / table)) == digest_path(small_run.where / table), table
     assert (out / "report" / "index.html").is_file()
+    assert any(file.stat().st_size > 0 for file in (out / "_spark_events").rglob("*"))
 
 
 def test_half_of_the_output_deleted_comes_back_the_same(copied_run: RunDir, spark: Any) -> None:

@@ -27,10 +27,11 @@ from dhs_pipeline.imports.source import Source, check_layout, check_unique, open
 from dhs_pipeline.imports.spill import count_bricks, sorted_by_brick
 from dhs_pipeline.imports.tasks import TASK_REASONS, check_zero_point, task_rules
 from dhs_pipeline.manifest.hosts import fold_of_region
+from dhs_pipeline.receipts import Receipt, WrittenFile
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import HOSTS, MANIFEST, MIXTURE, REJECTS
-from dhs_pipeline.stage import Receipt, StageError, StageRun, UnitWriter, is_finished, open_stage
-from dhs_pipeline.storage import Location, write_parquet
+from dhs_pipeline.stage import StageError, StageRun, is_finished, open_stage
+from dhs_pipeline.storage import Location, encode_parquet
 
 SOURCE_COLUMNS = "source_columns"
 _ROW = "_source_row"
@@ -77,6 +78,7 @@ def import_manifest(
     if is_finished(stage.where) and (run.where / REPORT_FILE).exists():
         return (run.where / REPORT_FILE).read_json()
 
+    stage.begin(None, source.rows)
     done = _Done()
     rows = _with_row_numbers(read_batches(source, MANIFEST_44, settings.batch_rows))
     for table in sorted_by_brick(rows, bricks, settings.spill_rows):
@@ -84,7 +86,7 @@ def import_manifest(
     if not done.receipts:
         raise StageError(f"{where}: none of its rows is a task: {dict(done.rejects)}")
     done.close(stage)
-    summary = stage.finish(done.receipts, done.summary(source))
+    summary = stage.finish(done.receipts, done.summary(source), done.reject_files)
     extra = {
         "rows_by_status": {"TASK": summary["rows"], **dict(sorted(done.rejects.items()))},
         "hosts": done.hosts,
@@ -197,7 +199,7 @@ class _Done:
     tally: Tally = field(default_factory=Tally)
     receipts: list[Receipt] = field(default_factory=list)
     rejects: Counter[str] = field(default_factory=Counter)
-    reject_files: list[str] = field(default_factory=list)
+    reject_files: dict[str, WrittenFile] = field(default_factory=dict)
     conflicts: Counter[str] = field(default_factory=Counter)
     hosts: int = 0
     bricks: int = 0
@@ -214,8 +216,9 @@ class _Done:
 
     def _write(self, rejected: pa.Table, stage: StageRun) -> None:
         relative = f"rejects/part-{len(self.reject_files):05d}.parquet"
-        write_parquet(rejected, stage.where / relative, row_group_rows=65_536)
-        self.reject_files.append(relative)
+        data = encode_parquet(rejected, row_group_rows=65_536)
+        (stage.where / relative).write_bytes(data)
+        self.reject_files[relative] = WrittenFile.of(data)
 
     def summary(self, source: Source) -> dict[str, Any]:
         """The keys of stage 4a's JSON; an imported manifest has no proposal density."""
@@ -225,7 +228,7 @@ class _Done:
             "rejects_by_reason": dict(sorted(self.rejects.items())),
             "bricks": self.bricks,
             "proposal_density_axes": {},
-            "reject_files": self.reject_files,
+            "reject_files": list(self.reject_files),
             "imported_rows": source.rows,
         }
 
@@ -263,7 +266,7 @@ def _part_slices(tasks: pa.Table, hosts_per_part: int) -> Iterator[tuple[int, in
 
 
 def _write_part(tasks: pa.Table, kept: pa.Table, plan: Plan, config: RunConfig, stage: StageRun, done: _Done) -> None:
-    writer = UnitWriter(stage.where, f"{len(done.receipts):05d}")
+    writer = stage.writer(f"{len(done.receipts):05d}")
     hosts = _hosts(tasks, kept.column(_ROW), done)
     writer.write("hosts", hosts, row_group_rows=_ROW_GROUP)
     writer.write("manifest", _strict(tasks, MANIFEST), row_group_rows=config.manifest.tasks_per_shard)

@@ -28,7 +28,7 @@ from dhs_pipeline.imports.report import REPORT_FILE, Tally, column_report, write
 from dhs_pipeline.imports.source import check_layout, check_unique, open_source, read_batches, source_schema
 from dhs_pipeline.imports.tasks import TASK_REASONS, check_zero_point, task_rules
 from dhs_pipeline.schemas import BANDS, METRICS, STAMPS
-from dhs_pipeline.stage import StageError, UnitWriter, is_finished, open_stage
+from dhs_pipeline.stage import StageError, is_finished, open_stage
 from dhs_pipeline.storage import Location
 
 SOURCE_COLUMNS = "source_columns"
@@ -125,13 +125,14 @@ def import_stamps(
     stage = open_stage(f"import {kind.name}", out, config, inputs, force=force)
     if is_finished(out) and (out / REPORT_FILE).exists():
         return (out / REPORT_FILE).read_json()
+    stage.begin(None, source.rows)
     tally, receipts = Tally(), []
     for number, table in enumerate(read_batches(source, kind.layout, settings.batch_rows)):
         batch = Batch(table)
         rows = import_rows(batch, plan, kind, settings)
         tally.add_source(batch)
         tally.add_target(rows)
-        writer = UnitWriter(stage.where, f"{number:06d}")
+        writer = stage.writer(f"{number:06d}")
         group = _ROW_GROUP if kind.has_pixels else _METRICS_ROW_GROUP
         writer.write(kind.folder, _strict(rows, kind.target, where), row_group_rows=group)
         writer.write(SOURCE_COLUMNS, table.select(["task_id", *plan.not_taken]), row_group_rows=_METRICS_ROW_GROUP)

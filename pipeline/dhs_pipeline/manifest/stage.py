@@ -11,21 +11,15 @@ import pyarrow.compute as pc
 
 from dhs_gen.status import RejectReason
 from dhs_pipeline.config import RunConfig
+from dhs_pipeline.failures import told_in_one_line
 from dhs_pipeline.manifest.hosts import CANDIDATES, normalise
 from dhs_pipeline.manifest.parent import ColumnMap, ParentChunk, map_columns, plan_parent, read_chunk
 from dhs_pipeline.manifest.tasks import density_axes, expand, tasks_per_host
+from dhs_pipeline.receipts import Receipt, WrittenFile
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import HOSTS, REJECTS
-from dhs_pipeline.stage import (
-    Receipt,
-    StageError,
-    StageRun,
-    UnitWriter,
-    is_finished,
-    open_stage,
-    run_units,
-)
-from dhs_pipeline.storage import Location, write_parquet
+from dhs_pipeline.stage import StageError, StageRun, open_stage, run_units
+from dhs_pipeline.storage import Location, encode_parquet, write_parquet
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,9 +45,8 @@ def run_manifest(
     wanted = config.model_dump(mode="json", exclude={"rendering", "compact", "generations", "artifacts"})
     inputs = {"parent": parent.uri, "parent_rows": str(sum(c.rows for c in chunks))}
     stage = open_stage("4a", run.phase4a, wanted, inputs, force=force)
-    done = stage.finished_receipts()
-    if done and is_finished(stage.where) and _complete(stage, done):
-        return (stage.where / "_stage.json").read_json()
+    if (finished := stage.finished_summary()) is not None:
+        return finished
 
     candidates = _candidates(spark, chunks, columns, config).persist()
     try:
@@ -74,8 +67,9 @@ def run_manifest(
             "rejects_by_reason": dict(sorted(rejected.items())),
             "bricks": len(part_of_brick),
             "proposal_density_axes": density_axes(config),
-            "reject_files": reject_files,
+            "reject_files": sorted(reject_files),
         },
+        reject_files,
     )
 
 
@@ -83,13 +77,6 @@ def check_parent(parent: Location, config: RunConfig) -> tuple[list[ParentChunk]
     """Plan the reading of a parent; StageError if it is unreadable or lacks a column. Needs no Spark."""
     chunks, available = plan_parent(parent)
     return chunks, map_columns(parent, available, config.parent)
-
-
-def _complete(stage: StageRun, done: Mapping[str, Receipt]) -> bool:
-    """Whether every file that the finished stage wrote is still there."""
-    summary = (stage.where / "_stage.json").read_json()
-    reject_files_there = all((stage.where / f).exists() for f in summary["reject_files"])
-    return reject_files_there and sum(len(r.files) for r in done.values()) == summary["files"]
 
 
 def _candidates(spark: SparkSession, chunks: list[ParentChunk], columns: ColumnMap, config: RunConfig) -> DataFrame:
@@ -183,12 +170,11 @@ def _write_tasks(
     spark: SparkSession, hosts: Mapping[int, int], stage: StageRun, config: RunConfig, progress: bool
 ) -> list[Receipt]:
     """Expand each part of the hosts into its tasks."""
-    where = stage.where
 
     def work(parts: Iterator[int]) -> Iterator[Receipt]:
         for part in parts:
-            writer = UnitWriter(where, f"{part:05d}")
-            table = (where / f"hosts/part-{writer.unit}.parquet").read_table()
+            writer = stage.writer(f"{part:05d}")
+            table = (stage.where / f"hosts/part-{writer.unit}.parquet").read_table()
             tasks = expand(table, config)
             writer.adopt("hosts", table)
             writer.write("manifest", tasks, row_group_rows=config.manifest.tasks_per_shard)
@@ -196,9 +182,11 @@ def _write_tasks(
 
     return run_units(
         spark,
+        stage,
         "4a manifest",
         sorted(hosts),
         work,
+        done=[],
         partitions=None,
         rows_of=lambda part: hosts[part] * tasks_per_host(config),
         progress=progress,
@@ -222,16 +210,18 @@ def _by_part(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]
         yield current, pa.concat_tables(held).combine_chunks()  # type: ignore[misc]
 
 
-def _write_rejects(candidates: DataFrame, stage: StageRun, count: int) -> list[str]:
+def _write_rejects(candidates: DataFrame, stage: StageRun, count: int) -> dict[str, WrittenFile]:
     """Write the rejected rows, in one file at least so that the table is always there; returns the files."""
     where = stage.where
 
-    def write(index: int, rows: Iterator[Any]) -> Iterator[str]:
+    def write(index: int, rows: Iterator[Any]) -> Iterator[tuple[str, WrittenFile]]:
         table = pa.Table.from_pylist([r.asDict() for r in rows], schema=REJECTS)
         relative = f"rejects/part-{index:05d}.parquet"
-        write_parquet(table, where / relative, row_group_rows=65_536)
-        yield relative
+        data = encode_parquet(table, row_group_rows=65_536)
+        (where / relative).write_bytes(data)
+        yield relative, WrittenFile.of(data)
 
     rejects = candidates.where("reason is not null").select(*REJECTS.names)
     files = rejects.repartition(1 + count // _REJECTS_PER_FILE, "parent_row").sortWithinPartitions("parent_row")
-    return sorted(files.rdd.mapPartitionsWithIndex(write).collect())
+    with told_in_one_line("4a rejects"):
+        return dict(sorted(files.rdd.mapPartitionsWithIndex(write).collect()))

@@ -21,6 +21,9 @@ from dhs_gen.paired_controls.kinds import SampleKind
 from dhs_gen.stamps import read_stamp
 from dhs_gen.status import Status
 from dhs_pipeline import __version__
+from dhs_pipeline.commit import withdraw
+from dhs_pipeline.config import config_hash
+from dhs_pipeline.receipts import WrittenFile
 from dhs_pipeline.report import data, selection
 from dhs_pipeline.report.data import Sample
 from dhs_pipeline.report.pictures import colour_image, data_uri, encode_png
@@ -28,7 +31,7 @@ from dhs_pipeline.report.plots import distributions_png
 from dhs_pipeline.report.selection import Pick
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, SPLITS
-from dhs_pipeline.stage import Receipt, StageError, StageRun
+from dhs_pipeline.stage import StageError, StageRun
 from dhs_pipeline.storage import Location
 
 CONTROL = "control"
@@ -90,23 +93,18 @@ def _in_page_order(generations: Sequence[str]) -> list[str]:
 
 
 def _write(run: RunDir, html: str, summaries: Sequence[tuple[str, dict[str, Any]]], started: float) -> Location:
-    (run.report / "_SUCCESS").delete()
+    withdraw(run.report)
     run.report.make_dir()
     page = run.report / "index.html"
     payload = html.encode("utf-8")
     page.write_bytes(payload)
     shown = [s for _, s in summaries if s["stage"] == "4c"]
     statuses: Counter[str] = reduce(add, (Counter(s["rows_by_status"]) for s in shown), Counter())
-    receipt = Receipt(
-        unit="index",
-        rows=sum(s["rows"] for s in shown),
-        files={page.name: len(payload)},
-        digests={},
-        statuses=statuses,
-        seconds=time.perf_counter() - started,
-    )
     inputs = {label: s["config_hash"] for label, s in summaries}
-    StageRun("report", run.report, {}, inputs, started).finish([receipt], {})
+    plan_id = config_hash(inputs)
+    stage = StageRun("report", run.report, {}, inputs, plan_id, started)
+    extra = {"rows": sum(s["rows"] for s in shown), "rows_by_status": dict(sorted(statuses.items()))}
+    stage.finish([], extra, {page.name: WrittenFile.of(payload)})
     return page
 
 

@@ -1,0 +1,483 @@
+"""Faults, each done to a job on a cluster of real processes, and what was left of the job's output afterwards.
+
+Faults come at a moment that the job's own receipts give, never after a sleep. Each scenario checks that its fault
+really happened: an outcome is good only if the fault came and the rows are those of the undisturbed run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+from fault_ground import (
+    GENERATION,
+    STAGE_4C,
+    Found,
+    Ground,
+    checksums,
+    dhs,
+    found,
+    receipts,
+    submit_4b,
+    submit_4c,
+    unfinished_files,
+    wait_for_receipts,
+)
+from small_disk import NotPermittedError, SmallDisk
+from standalone import HOSTS, ClusterError, StandaloneCluster, Submission, wait_until
+
+from dhs_pipeline.commit import verify
+from dhs_pipeline.storage import Location
+
+UNITS_BEFORE_THE_FAULT = 3
+
+
+@dataclass
+class Outcome:
+    """One line of the table.
+
+    Parameters
+    ----------
+    fault
+        What was done, to what.
+    rows_expected, rows_found
+        Of the undisturbed run, and after the fault.
+    is_equal
+        Whether digests, rows and distinct keys are those of the undisturbed run.
+    units, attempts
+        Units of the stage, and Spark tasks begun for them in all.
+    seconds, undisturbed_s
+        Of the job, or of both jobs where it was resumed; and of the same job undisturbed.
+    problems
+        Everything else that is not as it should be.
+    said
+        What the user reads, where the job itself says something.
+    skipped
+        Why the scenario cannot happen here.
+    """
+
+    scenario: str
+    fault: str = ""
+    rows_expected: int = 0
+    rows_found: int = 0
+    is_equal: bool = False
+    units: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    undisturbed_s: float | None = None
+    problems: list[str] = field(default_factory=list)
+    said: str = ""
+    skipped: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return bool(self.skipped) or (self.is_equal and not self.problems)
+
+    @property
+    def redone(self) -> int:
+        return self.attempts - self.units
+
+    @property
+    def lost_s(self) -> float | None:
+        return None if self.undisturbed_s is None else self.seconds - self.undisturbed_s
+
+    def require(self, holds: object, otherwise: str) -> None:
+        if not holds:
+            self.problems.append(otherwise)
+
+    def compare(self, expected: Found, stage_dir: Path) -> None:
+        """Fill in rows and equality; look for what may not be there."""
+        self.require((stage_dir / "_SUCCESS").exists(), "no _SUCCESS")
+        for name in unfinished_files(stage_dir):
+            self.problems.append(f"{name} is not whole")
+        actual = found(stage_dir)
+        self.rows_expected += expected.rows
+        self.rows_found += actual.rows
+        self.is_equal = actual == expected
+        self.require(actual.rows == actual.distinct, f"{actual.rows - actual.distinct} rows are there twice")
+        for name in verify(Location.of(stage_dir)):
+            self.problems.append(f"{name} is not what _manifest.json says")
+        summary = json.loads((stage_dir / "_stage.json").read_text())
+        self.require(summary["digests"] == expected.digests, "_stage.json states other digests than the files have")
+        self.require(summary["rows"] == expected.rows, f"_stage.json states {summary['rows']} rows")
+
+
+class Events:
+    """What Spark's logs tell of the jobs since this was made."""
+
+    def __init__(self, cluster: StandaloneCluster) -> None:
+        self._cluster = cluster
+        self._before = sum(1 for _ in cluster.events())
+        self._starts_before = cluster.task_starts()
+
+    def _since(self) -> list[dict[str, Any]]:
+        return list(self._cluster.events())[self._before :]
+
+    def attempts(self) -> int:
+        return self._cluster.task_starts() - self._starts_before
+
+    def speculative(self) -> int:
+        return sum(e["Event"] == "SparkListenerTaskStart" and e["Task Info"]["Speculative"] for e in self._since())
+
+    def ends(self) -> Counter[str]:
+        """Task ends by reason: Success, ExceptionFailure, ExecutorLostFailure, TaskKilled."""
+        return Counter(e["Task End Reason"]["Reason"] for e in self._since() if e["Event"] == "SparkListenerTaskEnd")
+
+    def failures(self) -> list[str]:
+        """Texts of the exceptions that ended tasks."""
+        reasons = [e["Task End Reason"] for e in self._since() if e["Event"] == "SparkListenerTaskEnd"]
+        return [r.get("Full Stack Trace") or r.get("Description", "") for r in reasons if r["Reason"] != "Success"]
+
+
+# --- something dies --------------------------------------------------------------------------------------------------
+
+
+def python_worker(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """SIGKILL to a Python worker, as the kernel does to the largest process when memory runs out."""
+
+    def fault() -> str:
+        cluster.python_workers()[0].kill()
+        return "a Python worker (SIGKILL)"
+
+    return _survives("python-worker", fault, "ExceptionFailure", ground, cluster)
+
+
+def executor(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """SIGKILL to an executor's JVM, as YARN does to a container above its memory."""
+
+    def fault() -> str:
+        cluster.executors()[0].kill()
+        return "an executor (SIGKILL)"
+
+    return _survives("executor", fault, "ExecutorLostFailure", ground, cluster)
+
+
+def machine(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """A worker machine goes with all that runs on it; the job ends on the other one."""
+
+    def fault() -> str:
+        cluster.kill_machine(HOSTS[1])
+        return "a machine: worker, executor, Python (SIGKILL)"
+
+    try:
+        return _survives("machine", fault, "ExecutorLostFailure", ground, cluster)
+    finally:
+        cluster.heal()
+
+
+def _survives(name: str, fault: Callable[[], str], reason: str, ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """The same job goes on to its end."""
+    outcome, out, events = Outcome(name), ground.copy(name), Events(cluster)
+    job = submit_4c(cluster, out)
+    wait_for_receipts(job, out / STAGE_4C, UNITS_BEFORE_THE_FAULT)
+    outcome.fault = fault()
+    outcome.require(job.wait() == 0, f"exit code {job.wait()}: {job.told()}")
+    outcome.require(events.ends()[reason], f"no task ended with {reason}: {dict(events.ends())}")
+    return _finished(outcome, ground, out, events, [job])
+
+
+def driver(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """The driver dies; the same command does what is left, and only that."""
+    outcome, out, events = Outcome("driver"), ground.copy("driver"), Events(cluster)
+    killed = submit_4c(cluster, out)
+    wait_for_receipts(killed, out / STAGE_4C, UNITS_BEFORE_THE_FAULT)
+    before = receipts(out / STAGE_4C)
+    killed.kill_driver()
+    outcome.fault = "the driver (SIGKILL), then the same command again"
+    outcome.require(not (out / STAGE_4C / "_SUCCESS").exists(), "_SUCCESS after a killed driver")
+    resumed = submit_4c(cluster, out)
+    outcome.require(resumed.wait() == 0, f"exit code {resumed.wait()}: {resumed.told()}")
+    after = receipts(out / STAGE_4C)
+    again = sorted(unit for unit, written in before.items() if after.get(unit) != written)
+    outcome.require(not again, f"finished units were done again: {', '.join(again)}")
+    return _finished(outcome, ground, out, events, [killed, resumed])
+
+
+def two_drivers(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """The same command is given twice at once, as by a scheduler that believes the first one dead."""
+    outcome, out, events = Outcome("two-drivers"), ground.copy("two-drivers"), Events(cluster)
+    one_core_each = {"cores_max": 1}
+    jobs = [submit_4c(cluster, out, **one_core_each) for _ in range(2)]
+    outcome.fault = "nothing: two drivers on one output folder"
+    codes = [job.wait() for job in jobs]
+    told = [line for job in jobs for line in job.told()]
+    outcome.said = "; ".join(told)
+    outcome.require(0 in codes, f"exit codes {codes}")
+    outcome.require(len(told) == sum(code != 0 for code in codes), f"exit codes {codes} and {len(told)} messages")
+    outcome.require(set(codes) <= {0, 2}, f"exit codes {codes}")
+    outcome.seconds = max(job.seconds for job in jobs)
+    # whichever lost, the next command finds a finished stage
+    attempts, last = events.attempts(), submit_4c(cluster, out)
+    outcome.require(last.wait() == 0, f"the command afterwards: {last.told()}")
+    outcome.require(events.attempts() == attempts, "the command afterwards found something to do")
+    return _finished(outcome, ground, out, events, [])
+
+
+def _finished(outcome: Outcome, ground: Ground, out: Path, events: Events, jobs: Sequence[Submission]) -> Outcome:
+    outcome.compare(ground.undisturbed(STAGE_4C), out / STAGE_4C)
+    outcome.units = len(receipts(out / STAGE_4C))
+    outcome.attempts = events.attempts()
+    outcome.seconds = outcome.seconds or sum(job.seconds for job in jobs)
+    outcome.undisturbed_s = ground.seconds.get(STAGE_4C)
+    if outcome.is_good:
+        shutil.rmtree(out)
+    return outcome
+
+
+# --- input, disk, memory ---------------------------------------------------------------------------------------------
+
+
+def corrupt_brick(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """One brick has a truncated file, another one of garbage: their hosts keep their rows, with a status."""
+    assert ground.data is not None
+    outcome, events = Outcome("corrupt-brick"), Events(cluster)
+    data = ground.folder / "damaged-data"
+    shutil.rmtree(data, ignore_errors=True)
+    shutil.copytree(ground.data, data)
+    names = damage_bricks(data)
+    outcome.fault = "one brick file truncated, one of another brick overwritten with garbage"
+    local = ground.copy("corrupt-brick-local", with_4b=False)
+    dhs("stage-4b", "--out", local, "--data", data, "--quiet")
+    dhs("stage-4c", "--out", local, "--generation", GENERATION, "--quiet")
+    out = ground.copy("corrupt-brick", with_4b=False)
+    jobs = []
+    for job in (lambda: submit_4b(cluster, out, data), lambda: submit_4c(cluster, out)):
+        jobs.append(job())
+        outcome.require(jobs[-1].wait() == 0, f"exit code {jobs[-1].wait()}: {jobs[-1].told()}")
+    outcome.compare(found(local / "phase4b"), out / "phase4b")
+    equal_4b = outcome.is_equal
+    outcome.compare(found(local / STAGE_4C), out / STAGE_4C)
+    outcome.is_equal = outcome.is_equal and equal_4b
+    _check_statuses(outcome, out / "phase4b" / "cutouts", names)
+    outcome.units = sum(len(receipts(out / stage)) for stage in ("phase4b", STAGE_4C))
+    outcome.attempts = events.attempts()
+    outcome.seconds = sum(job.seconds for job in jobs)
+    shutil.rmtree(local)
+    return outcome
+
+
+def damage_bricks(data: Path) -> list[str]:
+    """Truncate a file of the first brick and overwrite one of the second; their names."""
+    images = sorted(data.glob("coadd/*/*/*-image-r.fits.fz"))[:2]
+    images[0].write_bytes(images[0].read_bytes()[: images[0].stat().st_size // 2])
+    garbage = images[1].with_name(images[1].name.replace("-image-r", "-invvar-z"))
+    garbage.write_bytes(b"\x5a" * garbage.stat().st_size)
+    return [image.parent.name for image in images]
+
+
+def _check_statuses(outcome: Outcome, cutouts: Path, damaged: Sequence[str]) -> None:
+    """Every host of a damaged brick is FILE_UNREADABLE with the file's name in its message, and no other host is."""
+    rows = [r for f in sorted(cutouts.glob("*.parquet")) for r in _rows(f, ["brickname", "status", "message"])]
+    for row in rows:
+        is_unreadable = row["status"] == "FILE_UNREADABLE"
+        if is_unreadable != (row["brickname"] in damaged):
+            outcome.problems.append(f"a host of brick {row['brickname']} ended as {row['status']}")
+        elif is_unreadable and ".fits.fz" not in (row["message"] or ""):
+            outcome.problems.append(f"the message names no file: {row['message']}")
+
+
+def _rows(file: Path, columns: list[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(file, columns=columns).to_pylist()
+    return rows
+
+
+def full_disk(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """The output's disk fills up in the middle of 4c; after space is made the same command finishes."""
+    outcome, out = Outcome("full-disk"), ground.copy("full-disk")
+    whole_mb = sum(f.stat().st_size for f in (ground.run / STAGE_4C).rglob("*.parquet")) / 1e6
+    outcome.fault = (
+        f"output disk of {whole_mb * 0.4:.0f} MB for {whole_mb:.0f} MB, then enlarged, the same command again"
+    )
+    try:
+        with (
+            SmallDisk(out / "phase4c", int(whole_mb * 0.4)) as disk,
+            StandaloneCluster(ground.folder / "full-disk-cluster", prefix=disk.prefix) as inside,
+        ):
+            _fill_and_resume(outcome, ground, out, disk, inside, int(whole_mb * 3))
+    except NotPermittedError as reason:
+        outcome.skipped = str(reason)
+    return outcome
+
+
+def _fill_and_resume(
+    outcome: Outcome, ground: Ground, out: Path, disk: SmallDisk, cluster: StandaloneCluster, enough_mb: int
+) -> None:
+    events, stage_dir = Events(cluster), disk.seen / GENERATION
+    stopped = submit_4c(cluster, out)
+    outcome.require(stopped.wait() == 2, f"exit code {stopped.wait()} with a full disk, not 2")
+    told = stopped.told()
+    outcome.said = " / ".join(told)
+    outcome.require(len(told) == 1, f"{len(told)} lines from dhs with a full disk, not one")
+    outcome.require(
+        any("No space left on device" in line for line in told), "the message does not say that the disk is full"
+    )
+    outcome.require("Traceback" not in stopped.text().split("dhs: ")[-1], "a traceback after the message")
+    outcome.require(not (stage_dir / "_SUCCESS").exists(), "_SUCCESS on a full disk")
+    whole = checksums(ground.run / STAGE_4C)
+    for name, checksum in checksums(stage_dir).items():
+        outcome.require(whole[name] == checksum, f"{name} is there under its final name, and not whole")
+    disk.grow(enough_mb)
+    before = receipts(stage_dir)
+    resumed = submit_4c(cluster, out)
+    outcome.require(resumed.wait() == 0, f"exit code {resumed.wait()}: {resumed.told()}")
+    after = receipts(stage_dir)
+    again = sorted(unit for unit, written in before.items() if after.get(unit) != written)
+    outcome.require(not again, f"finished units were done again: {', '.join(again)}")
+    outcome.compare(ground.undisturbed(STAGE_4C), stage_dir)
+    outcome.units, outcome.attempts = len(after), events.attempts()
+    outcome.seconds, outcome.undisturbed_s = stopped.seconds + resumed.seconds, ground.seconds.get(STAGE_4C)
+
+
+def memory_4b(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """Memory runs out while bricks are read: no host may be blamed for it."""
+    assert ground.data is not None
+    outcome, out, events = Outcome("memory-4b"), ground.copy("memory-4b", with_4b=False), Events(cluster)
+    job = submit_4b(cluster, out, ground.data, task_maxFailures=20)
+    outcome.fault = "memory limit (RLIMIT_AS) of Python workers in 4b"
+    _starve(outcome, job, cluster, events, out / "phase4b", 1)
+    outcome.compare(ground.undisturbed("phase4b"), out / "phase4b")
+    outcome.units, outcome.attempts = len(receipts(out / "phase4b")), events.attempts()
+    outcome.seconds, outcome.undisturbed_s = job.seconds, ground.seconds.get("phase4b")
+    return outcome
+
+
+def memory_4c(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """Memory runs out while stamps are made: the unit is done again, no row fails."""
+    outcome, out, events = Outcome("memory-4c"), ground.copy("memory-4c"), Events(cluster)
+    job = submit_4c(cluster, out, task_maxFailures=20)
+    outcome.fault = "memory limit (RLIMIT_AS) of Python workers in 4c"
+    _starve(outcome, job, cluster, events, out / STAGE_4C, UNITS_BEFORE_THE_FAULT)
+    return _finished(outcome, ground, out, events, [job])
+
+
+_HEADROOM_MB = (0, 1, 2, 4, 8, 16)
+
+
+def _starve(
+    outcome: Outcome, job: Submission, cluster: StandaloneCluster, events: Events, stage_dir: Path, units: int
+) -> None:
+    """Allow Python workers no more memory than they have, or little more, until one has met a MemoryError.
+
+    Which allocation fails is chance: in C libraries it may end the process instead, and the next worker gets a little
+    more room.
+    """
+    wait_for_receipts(job, stage_dir, units)
+    starved: set[int] = set()
+    while job.is_running() and not any("MemoryError" in text for text in events.failures()):
+        for worker in cluster.python_workers():
+            with suppress(psutil.NoSuchProcess):
+                if worker.pid not in starved and _is_at_work(worker):
+                    headroom = _HEADROOM_MB[len(starved) % len(_HEADROOM_MB)] * 1_000_000
+                    limit = worker.memory_info().vms + headroom
+                    worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
+                    starved.add(worker.pid)
+        time.sleep(0.05)
+    code, failures = job.wait(), events.failures()
+    ends = [_end_of(text) for text in failures]
+    outcome.said = f"tasks ended with: {', '.join(sorted(set(ends)))}" if ends else ""
+    outcome.require(any("MemoryError" in text for text in failures), f"no MemoryError: {outcome.said or 'no failure'}")
+    outcome.require(code == 0, f"exit code {code}: {job.told()}")
+
+
+def _is_at_work(worker: psutil.Process) -> bool:
+    """Busy, and not with loading libraries, which takes address space all the time."""
+    before = worker.memory_info().vms
+    return bool(_busy([worker])) and worker.cpu_times().user > 1.5 and worker.memory_info().vms <= before
+
+
+def _end_of(failure: str) -> str:
+    """The line of a task's failure that says what it was."""
+    named = [line for line in failure.splitlines() if "Error" in line and line[:1] not in (" ", "\t")]
+    return (named or failure.splitlines() or [""])[-1][:160]
+
+
+# --- a machine that is slow ------------------------------------------------------------------------------------------
+
+
+def slow_node(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """A machine hangs in the middle of a unit, a copy overtakes it, and it wakes and writes after the commit."""
+    outcome, out, events = Outcome("slow-node"), ground.copy("slow-node"), Events(cluster)
+    stage_dir, slow = out / STAGE_4C, HOSTS[1]
+    job = submit_4c(
+        cluster,
+        out,
+        speculation="true",
+        speculation_interval="200ms",
+        speculation_quantile=0.3,
+        speculation_multiplier=1.5,
+    )
+    wait_for_receipts(job, stage_dir, UNITS_BEFORE_THE_FAULT)
+    outcome.fault = "a machine stopped (SIGSTOP) in the middle of a unit, woken after the commit; speculation on"
+    python, others = _put_to_sleep(cluster, slow)
+    try:
+        outcome.require(job.wait() == 0, f"exit code {job.wait()}: {job.told()}")
+        outcome.require(events.speculative(), "no task was copied")
+        outcome.require((stage_dir / "_SUCCESS").exists(), "no _SUCCESS while the machine slept")
+        committed = _files(stage_dir)
+        _signal(python, "resume")
+        with suppress(ClusterError):
+            wait_until("the rest of its unit", lambda: _late(stage_dir, committed, "_receipts/"), limit_s=30)
+        outcome.require(_late(stage_dir, committed, ""), "the machine that woke wrote nothing: no fault happened")
+    finally:
+        _signal(python + others, "resume")
+        cluster.heal()
+    return _finished(outcome, ground, out, events, [job])
+
+
+def _put_to_sleep(cluster: StandaloneCluster, host: str) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Stop all of a machine while its Python renders; the Python workers, and the rest of it."""
+    python: list[psutil.Process] = wait_until("Python renders", lambda: _busy(cluster.python_workers(host)))
+    _signal(python, "suspend")
+    others = [process for process in cluster.machine(host) if process not in python]
+    _signal(others, "suspend")
+    return python, others
+
+
+def _busy(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that had a core of their own for the last moment."""
+    with suppress(psutil.NoSuchProcess):
+        before = [p.cpu_times().user for p in processes]
+        time.sleep(0.2)
+        return [p for p, s in zip(processes, before, strict=True) if p.cpu_times().user - s > 0.05]
+    return []
+
+
+def _signal(processes: Sequence[psutil.Process], act: str) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            getattr(process, act)()
+
+
+def _files(stage_dir: Path) -> dict[str, tuple[int, int]]:
+    """Final names → what tells that a file was written again."""
+    files = [f for f in stage_dir.rglob("*") if f.is_file() and not f.name.startswith(".")]
+    return {str(f.relative_to(stage_dir)): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
+
+
+def _late(stage_dir: Path, committed: dict[str, tuple[int, int]], prefix: str) -> list[str]:
+    """Files written since the commit."""
+    now = _files(stage_dir)
+    return [name for name, written in now.items() if name.startswith(prefix) and committed.get(name) != written]
+
+
+SCENARIOS: dict[str, Callable[[Ground, StandaloneCluster], Outcome]] = {
+    "python-worker": python_worker,
+    "executor": executor,
+    "machine": machine,
+    "driver": driver,
+    "corrupt-brick": corrupt_brick,
+    "full-disk": full_disk,
+    "slow-node": slow_node,
+    "memory-4b": memory_4b,
+    "memory-4c": memory_4c,
+    "two-drivers": two_drivers,
+}

@@ -1,0 +1,208 @@
+"""Output appears whole or not at all: commits, second drivers, left-over workers, lost files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from small_run import InProcessSpark
+
+from dhs_pipeline.commit import MANIFEST, CommitError, commit, committed, committed_files, is_finished, is_whole, verify
+from dhs_pipeline.logs import MAX_ROWS_PER_UNIT
+from dhs_pipeline.receipts import Receipt, SupersededError, WrittenFile
+from dhs_pipeline.stage import StageError, StageRun, open_stage, run_units
+from dhs_pipeline.storage import Location
+
+CONFIG: Mapping[str, Any] = {"depth": 1}
+
+
+@pytest.fixture(params=["local", "s3"])
+def where(request: pytest.FixtureRequest, tmp_path: Any) -> Location:
+    if request.param == "local":
+        return Location.of(tmp_path / "stage")
+    return Location.of(request.getfixturevalue("s3_bucket")) / tmp_path.name
+
+
+def table_of(unit: int) -> pa.Table:
+    return pa.table({"task_id": [f"t{unit}-{i}" for i in range(3)], "status": ["OK", "OK", "NO_COVERAGE"]})
+
+
+def write_unit(stage: StageRun, unit: int) -> Receipt:
+    writer = stage.writer(f"{unit:03d}")
+    writer.write("stamps", table_of(unit), row_group_rows=8)
+    return writer.finish(3, {"OK": 2, "NO_COVERAGE": 1})
+
+
+def run_all(stage: StageRun, units: list[int], done: Mapping[str, Receipt]) -> dict[str, Any]:
+    fresh = run_units(
+        InProcessSpark(),  # type: ignore[arg-type]
+        stage,
+        "test",
+        units,
+        lambda part: (write_unit(stage, unit) for unit in part),
+        done=done.values(),
+        partitions=None,
+        rows_of=lambda unit: 3,
+        progress=False,
+    )
+    return stage.finish([*done.values(), *fresh], {})
+
+
+def opened(where: Location, *, force: bool = False, config: Mapping[str, Any] = CONFIG) -> StageRun:
+    return open_stage("test", where, config, {"input": "x"}, force=force)
+
+
+def test_nothing_is_committed_before_the_end_and_everything_after_it(where: Location) -> None:
+    stage = opened(where)
+    receipts = [write_unit(stage, unit) for unit in range(2)]
+    assert not is_finished(where)
+    with pytest.raises(CommitError, match="nothing is committed here"):
+        committed_files(where, "stamps")
+    summary = stage.finish(receipts, {})
+    assert [f.name for f in committed_files(where, "stamps")] == ["part-000.parquet", "part-001.parquet"]
+    assert summary["rows"] == 6
+    assert summary["rows_by_status"] == {"NO_COVERAGE": 2, "OK": 4}
+    assert summary["units"] == 2
+    assert summary["worker_peak_rss_mb"] > 10
+    assert stage.finished_summary() == summary
+    assert verify(where) == []
+
+
+def test_a_killed_driver_continues_with_what_is_not_done(where: Location) -> None:
+    write_unit(opened(where), 0)
+    again = opened(where)
+    done = again.finished_receipts()
+    assert set(done) == {"000"}
+    summary = run_all(again, [1, 2], done)
+    assert summary["rows"] == 9
+    assert (where / "_units.json").read_json()["units"] == 3
+    assert is_whole(where)
+
+
+def test_a_driver_killed_between_commit_and_success_commits_the_same_again(where: Location) -> None:
+    stage = opened(where)
+    run_all(stage, [0, 1], {})
+    (where / "_SUCCESS").delete()
+    again = opened(where)
+    again.finish(list(again.finished_receipts().values()), {})
+    assert is_whole(where)
+
+
+def test_a_second_driver_with_the_same_files_agrees_and_one_with_others_is_told(where: Location) -> None:
+    stage = opened(where)
+    receipts = [write_unit(stage, unit) for unit in range(2)]
+    stage.finish(receipts, {})
+    opened(where).finish(receipts, {})
+    other = {path: WrittenFile(1, "0") for path in committed(where)}
+    with pytest.raises(CommitError, match=r"another run has committed other output.*part-000"):
+        commit(where, stage.plan_id, other)
+
+
+def test_files_of_no_receipt_are_not_part_of_the_output(where: Location) -> None:
+    stage = opened(where)
+    receipts = [write_unit(stage, 0)]
+    write_unit(stage, 7)
+    stage.finish(receipts, {})
+    assert [f.name for f in (where / "stamps").files()] == ["part-000.parquet"]
+
+
+def test_a_worker_left_behind_by_force_cannot_write(where: Location) -> None:
+    left_behind = opened(where)
+    run_all(opened(where, force=True, config={"depth": 2}), [0], {})
+    before = committed(where)
+    with pytest.raises(SupersededError, match="has given way to"):
+        write_unit(left_behind, 0)
+    assert committed(where) == before
+    assert verify(where) == []
+
+
+def test_a_retried_attempt_writes_the_same_bytes(where: Location) -> None:
+    """So a late copy changes nothing, even after the commit."""
+    stage = opened(where)
+    run_all(stage, [0, 1], {})
+    late = write_unit(stage, 1)
+    assert late.files["stamps/part-001.parquet"] == committed(where)["stamps/part-001.parquet"]
+    assert is_whole(where)
+    assert verify(where) == []
+
+
+def test_a_lost_file_takes_the_commit_back_until_it_is_there_again(where: Location) -> None:
+    stage = opened(where)
+    run_all(stage, [0, 1], {})
+    (where / "stamps" / "part-001.parquet").delete()
+    assert not is_whole(where)
+    with pytest.raises(CommitError, match="1 of 2 committed files are gone"):
+        committed_files(where, "stamps")
+    again = opened(where)
+    seen = []
+    fresh = run_units(
+        InProcessSpark(),  # type: ignore[arg-type]
+        again,
+        "test",
+        [1],
+        lambda part: (seen.append(is_finished(where)) or write_unit(again, unit) for unit in part),  # type: ignore[func-returns-value]
+        done=again.finished_receipts().values(),
+        partitions=None,
+        rows_of=lambda unit: 3,
+        progress=False,
+    )
+    assert seen == [False]
+    again.finish([*again.finished_receipts().values()], {})
+    assert len(fresh) == 1
+    assert is_whole(where)
+
+
+def test_changed_bytes_of_the_same_size_are_found_by_verify(where: Location) -> None:
+    stage = opened(where)
+    run_all(stage, [0, 1], {})
+    file = where / "stamps" / "part-000.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    assert is_whole(where)
+    assert verify(where) == ["stamps/part-000.parquet"]
+
+
+def test_two_configurations_cannot_share_a_folder(where: Location) -> None:
+    opened(where)
+    with pytest.raises(StageError, match="depth: 1 before, 2 now"):
+        opened(where, config={"depth": 2})
+
+
+def test_failed_rows_are_logged_with_their_names(
+    where: Location, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DHS_LOG", "info")
+    stage = opened(where)
+    write_unit(stage, 4)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    failed, done = lines
+    assert (failed["event"], failed["task_id"], failed["status"]) == ("row failed", "t4-2", "NO_COVERAGE")
+    assert failed["level"] == "warning"
+    assert (done["event"], done["unit"], done["rows"], done["OK"]) == ("unit done", "004", 3, 2)
+    monkeypatch.setenv("DHS_LOG", "off")
+    write_unit(stage, 5)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_unit_of_failures_does_not_flood_the_log(
+    where: Location, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DHS_LOG", "warning")
+    rows = 3 * MAX_ROWS_PER_UNIT
+    table = pa.table({"task_id": [str(i) for i in range(rows)], "status": ["FILE_UNREADABLE"] * rows})
+    opened(where).writer("000").write("stamps", table, row_group_rows=8)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert len(lines) == MAX_ROWS_PER_UNIT + 1
+    assert lines[-1]["failed_rows"] == rows
+
+
+def test_the_manifest_is_plain_json(where: Location) -> None:
+    stage = opened(where)
+    run_all(stage, [0], {})
+    tree = (where / MANIFEST).read_json()
+    assert tree["plan_id"] == stage.plan_id
+    assert set(tree["files"]["stamps/part-000.parquet"]) == {"size_bytes", "sha256"}
