@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from install_sandbox import MACHINE, Sandbox, locked, make_bundle_module, needs_bundles_python
+from install_sandbox import MACHINE, Sandbox, locked, make_bundle_module, needs_bundles_python, snapshot
 
 from dhs_pipeline.cli import main
 from dhs_pipeline.digest import digest_path
@@ -34,46 +34,42 @@ def test_it_holds_what_the_lock_names_and_no_sources(bundle: Path) -> None:
     assert all(MACHINE in name or name.endswith("-any.whl") for name in wheels)
 
 
-def test_a_machine_without_a_network_runs_4c_with_it(
+def test_a_machine_without_a_network_runs_the_stages_with_it(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Sandbox(tmp_path / "machine")
     installed = machine.run(*without_network(), "/bin/bash", str(bundle / "bootstrap" / "install.sh"), str(bundle))
     assert installed.returncode == 0, installed.stderr[-3000:]
-
-    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
+    kernels = snapshot(machine.home / "numba")
     run = tmp_path / "run"
-    options = ["--out", str(run), "--generations", "gen7", "--quiet", "--master", "local[2]"]
-    assert main(["run", *options, *(word for s in SETTINGS for word in ("--set", s))]) == 0
-    wanted = digest_path(Location.of(run / "phase4c" / "gen7" / "stamps"))
 
-    # Spark from outside on PYTHONPATH, as EMR has /usr/lib/spark/python; the environment itself has none.
-    spark = tmp_path / "spark" / "python"
-    spark.mkdir(parents=True)
+    def here(*command: str) -> None:
+        done = machine.as_a_task(*command, PYTHONPATH=str(spark), JAVA_HOME=find_java_home())
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    spark = spark_from_outside(tmp_path / "spark" / "python")
+    where = ("--out", str(run), "--quiet", "--master", "local[2]")
+    here("dhs", "run", *where, "--generations", "control", *(word for s in SETTINGS for word in ("--set", s)))
+    job = machine.home / "bundle" / "jobs" / "stage_4c_inject.py"
+    here("python", str(job), *where, "--generation", "gen7")
+    made = digest_path(Location.of(run / "phase4c" / "gen7" / "stamps"))
+    assert snapshot(machine.home / "numba") == kernels  # nothing was compiled
+    assert "pyspark" not in machine.as_a_task("python", "-m", "pip", "list").stdout
+
+    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")  # as install.sh has it; workers read it when they start
+    assert main(["stage-4c", *where, "--generation", "gen7", "--force"]) == 0
+    assert digest_path(Location.of(run / "phase4c" / "gen7" / "stamps")) == made
+
+
+def spark_from_outside(folder: Path) -> Path:
+    """What EMR has in /usr/lib/spark/python and puts on PYTHONPATH."""
+    folder.mkdir(parents=True)
     for name in ("pyspark", "py4j"):
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.submodule_search_locations is not None
-        (spark / name).symlink_to(spec.submodule_search_locations[0])
-    kernels = {f: f.stat().st_mtime_ns for f in (machine.home / "numba").rglob("*.nb[ic]")}
-    job = machine.home / "bundle" / "jobs" / "stage_4c_inject.py"
-    command = (
-        "python",
-        str(job),
-        "--out",
-        str(run),
-        "--generation",
-        "gen7",
-        "--force",
-        "--quiet",
-        "--master",
-        "local[2]",
-    )
-    done = machine.as_a_task(*command, PYTHONPATH=str(spark), JAVA_HOME=find_java_home())
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert digest_path(Location.of(run / "phase4c" / "gen7" / "stamps")) == wanted
-    assert {f: f.stat().st_mtime_ns for f in (machine.home / "numba").rglob("*.nb[ic]")} == kernels
-    assert "pyspark" not in machine.as_a_task("python", "-m", "pip", "list").stdout
+        (folder / name).symlink_to(spec.submodule_search_locations[0])
+    return folder
 
 
 def without_network() -> list[str]:
