@@ -12,6 +12,7 @@ COSMOS ?=
 TASK ?=
 SET ?= $(OUT)/phase4c/$(GENERATION)
 ARGS ?=
+ARCH ?= x86_64
 TORCH ?= requirements-torch.lock
 
 VENV := .venv
@@ -20,13 +21,13 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel clean
+.PHONY: help setup lock lock-cluster run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel bundle clean
 .PHONY: faults test-spark35 test-spark41
 
 NO_TORCH = pip found no CPU build of PyTorch: name the place where it lies in the configuration of pip, or say make setup TORCH= (without it the convolutional probes of dhs gates cannot run)
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv with everything in requirements.lock (Python 3.11; Java comes with it)
 
@@ -38,12 +39,17 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-lock:  ## write requirements.lock and requirements-spark35.lock anew (needs uv)
+lock:  ## write requirements.lock and those for clusters and for Spark 3.5 anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock
+	$(MAKE) lock-cluster
 	cp requirements.lock requirements-spark35.lock
 	echo 'pyspark<3.6' | uv pip compile --no-config pyproject.toml - --extra dev --generate-hashes --no-emit-index-url \
 	  --python-version 3.11 --custom-compile-command "make lock" -o requirements-spark35.lock
+
+lock-cluster:  # the base dependencies in the versions of requirements.lock, which the tests run with
+	uv pip compile pyproject.toml --extra cluster --constraint requirements.lock --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" -o requirements-cluster.lock
 
 BANKS := $(if $(BANK),--bank $(BANK)) $(if $(DEEP_BANK),--deep-bank $(DEEP_BANK))
 INPUTS := $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(BANKS)
@@ -78,6 +84,43 @@ gates: $(STAMP)  ## what a data set lets a classifier cheat with: SET=<stamps>, 
 
 show: $(STAMP)  ## one task with its truth and a picture: TASK=… OUT=…
 	$(DHS) show $(TASK) --out $(OUT) $(ARGS)
+
+# Clusters on EMR (docs/emr.md). STAGE_URI=s3://… is where bundle and logs lie; CLUSTER=j-… adds the steps to a cluster
+# that runs, else CONF=small (a name of conf/emr) makes one. GENERATIONS=gen5,gen7; ARGS=--dry-run sends nothing.
+EMR_PLACE = $(if $(STAGE_URI),--stage-uri $(STAGE_URI)) $(if $(CONF),--cluster $(CONF)) $(if $(REGION),--region $(REGION))
+EMR_RUN = $(EMR_PLACE) $(if $(filter s3://%,$(OUT)),--out $(OUT)) $(if $(DATA),--data $(DATA)) $(if $(PARENT),--parent $(PARENT)) $(BANKS)
+EMR_SUBMIT = $(DHS) emr submit $(EMR_RUN) $(if $(CLUSTER),--cluster-id $(CLUSTER))
+EMR_LOOK = $(if $(REGION),--region $(REGION))
+EMR_NAMES = $(if $(GENERATIONS),--generations $(GENERATIONS))
+
+emr-plan: $(STAMP)  ## what a cluster would do and cost, without asking AWS: [ARGS='--tasks 1e7 --hosts 1e6']
+	@$(DHS) emr plan $(EMR_RUN) $(EMR_NAMES) $(ARGS)
+
+emr-submit: $(STAMP)  ## all stages on a new cluster: STAGE_URI=… OUT=s3://… DATA=… PARENT=… [CONF=small CLUSTER=j-…]
+	@$(EMR_SUBMIT) $(EMR_NAMES) $(ARGS)
+
+emr-4a: $(STAMP)  ## one stage, as emr-submit: PARENT=…
+	@$(EMR_SUBMIT) --stages 4a $(ARGS)
+
+emr-4b: $(STAMP)  ## DATA=…
+	@$(EMR_SUBMIT) --stages 4b $(ARGS)
+
+emr-4c: $(STAMP)  ## GENERATION=gen7 [BANK=…]
+	@$(EMR_SUBMIT) --stages 4c --generations $(GENERATION) $(ARGS)
+
+emr-4p5: $(STAMP)  ## GENERATION=gen7
+	@$(EMR_SUBMIT) --stages 4p5 --generations $(GENERATION) $(ARGS)
+
+emr-status: $(STAMP)  ## this project's clusters, or CLUSTER=j-… [ARGS=--watch]
+	@$(DHS) emr status $(CLUSTER) $(EMR_LOOK) $(ARGS)
+
+emr-logs: $(STAMP)  ## CLUSTER=j-… STEP='4c gen7' [ARGS=--stderr]
+	@$(DHS) emr logs $(CLUSTER) "$(STEP)" $(EMR_LOOK) $(ARGS)
+
+emr-terminate: $(STAMP)  ## CLUSTER=j-… ARGS=--yes
+	@$(DHS) emr terminate $(CLUSTER) $(EMR_LOOK) $(ARGS)
+
+.PHONY: emr-plan emr-submit emr-4a emr-4b emr-4c emr-4p5 emr-status emr-logs emr-terminate
 
 test: $(STAMP)  ## the tests, under 10 minutes on 2 cores
 	$(VENV)/bin/python -m pytest -m "not slow"
@@ -130,8 +173,11 @@ docs: $(STAMP) parity  ## the figures and tables of docs/; those made of real da
 	$(if $(PRIME),$(VENV)/bin/python docs/make_gate_tables.py $(PRIME)/_gates/gates.json)
 	$(if $(PRIME),$(VENV)/bin/python benchmarks/hard_negatives.py $(PRIME))
 
-wheel: $(STAMP)  ## dist/*.whl, without Spark
-	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
+wheel: bundle  ## dist/*.whl, without Spark, and dist/bundle
+	cp dist/bundle/wheels/dark_halo_scope-*.whl dist/
+
+bundle: $(STAMP)  ## dist/bundle: the wheel and its pinned dependencies for the nodes of a cluster [ARCH=aarch64]
+	$(VENV)/bin/python bootstrap/make_bundle.py --arch $(ARCH)
 
 clean:  ## remove caches (compiled kernels too) and build products; runs/ stays
 	find pipeline -name '*.nb[ic]' -delete

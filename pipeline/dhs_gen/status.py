@@ -38,6 +38,7 @@ class Status(StrEnum):
 
     OK = "OK"
     # 4b: the brick
+    NOT_IN_RELEASE = "NOT_IN_RELEASE"
     BRICK_NOT_FOUND = "BRICK_NOT_FOUND"
     FILE_MISSING = "FILE_MISSING"
     FILE_UNREADABLE = "FILE_UNREADABLE"

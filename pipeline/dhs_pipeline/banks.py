@@ -1,4 +1,8 @@
-"""The BANK and DEEP_BANK arguments: a built bank is used where it is, anything else is built into the run first."""
+"""The BANK and DEEP_BANK arguments: a built bank is used where it is, anything else is built into the run first.
+
+A built bank may lie on S3 (:mod:`dhs_pipeline.bank_cache` copies it to the machines that need it); what has to be built
+is read from a local disk and built on one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 from dhs_gen.cosmos_sources import BankSettings, ImportLimits, build_cosmos_bank, find_catalogue_file, import_hdf5_bank
 from dhs_gen.deep_sources import DeepSettings, build_deep_source_bank, import_deep_bank
+from dhs_pipeline.bank_cache import require_built
 from dhs_pipeline.config import load_yaml
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.sources import Banks
@@ -60,11 +65,18 @@ def _prepare(given: Location, into: Location, mode: str, build: Callable[[dict[s
         if found not in _KINDS[mode]:
             raise StageError(f"{given}: is a bank of kind {found!r}, wanted is {' or '.join(_KINDS[mode])}")
         return given
+    if given.is_s3:
+        require_built(given)
     settings = load_yaml("banks", mode)
     origin = {"source": given.uri, "settings": settings}
     if (into / _BUILT).exists():
         _check_origin(into, origin)
         return into
+    if into.is_s3:
+        raise StageError(
+            f"{given}: has to be built into {into} first, and a bank is built on a local disk: "
+            "build it with `dhs bank SOURCE FOLDER` and give that folder, or a copy of it on s3://"
+        )
     build(settings)
     (into / _ORIGIN).write_json(origin)
     return into

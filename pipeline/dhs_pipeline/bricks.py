@@ -7,6 +7,7 @@ bytes of its file (15 MB at most in DR10) and 0.29 MB of cutouts per host.
 Every host gets a row, in the order given, with the first of these that applies:
 
 =================  ==========================================================================================
+NOT_IN_RELEASE     a map is not there, and the server that the maps were fetched from has none (all hosts)
 BRICK_NOT_FOUND    none of the brick's maps is there (all hosts of the brick)
 FILE_MISSING       some of them are not there (all hosts of the brick)
 FILE_UNREADABLE    a map is not the FITS file it should be: truncated, garbage, no image in HDU 1, another
@@ -24,20 +25,15 @@ CENTROID_FAILED    :func:`dhs_gen.centroid.light_centroid` raised
 A row that is not OK has null pixels, psfsize, nexp and centroid; its corner and catalogue position are there
 unless the failure came before them or is OFF_BRICK.
 
-Rice tiles carry no check of their own: flipped bytes in one decode to wrong pixels in about half the cases. Only
-a file with CHECKSUM or DATASUM in HDU 1 is safe from that, so these are verified where they are present. Damaged
-HCOMPRESS tiles without a checksum can end the process (astropy 8.0.2 writes past its buffer).
+What a map must be to be read, and how its tiles are decoded, is in :mod:`dhs_pipeline.fits_maps`. A store that does not
+answer, keys that it refuses and memory that runs out say nothing about a host: they are raised and fail the task.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import posixpath
-import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,17 +42,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from astropy.io import fits
-from astropy.io.fits.hdu.compressed._compression import CfitsioException
-from astropy.io.fits.verify import VerifyError, VerifyWarning
-from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from dhs_gen.centroid import CentroidError, light_centroid
 from dhs_gen.status import Status
 from dhs_pipeline.config import Survey
+from dhs_pipeline.fetch.absent import why_absent
+from dhs_pipeline.fits_maps import FITS_ERRORS, MapError, OpenMap, opened, read_windows, told
 from dhs_pipeline.schemas import CUTOUTS, table_from_rows
-from dhs_pipeline.storage import Location
+from dhs_pipeline.storage import Location, StorageError
 
 CENTRAL_BOX_PIX = 9
 """Side of the box about the host's pixel for coverage and nexp."""
@@ -70,26 +65,6 @@ to 0.45 s (gzip), so the break-even lies between 90 (all Rice) and 190 hosts (th
 """
 
 _MAP_PRODUCTS = ("image", "invvar", "nexp", "psfsize")
-
-# What astropy raises on damaged files, found by damaging some: OSError (not FITS, empty, header without END, gzip
-# CRC), IndexError (no HDU 1), KeyError, TypeError, ValueError and VerifyError (damaged header cards, tile table or
-# a heap that ends early), AssertionError (column names), CfitsioException (Rice, HCOMPRESS), zlib.error (gzip).
-_FITS_ERRORS = (
-    OSError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    VerifyError,
-    CfitsioException,
-)
 
 
 @dataclass(frozen=True)
@@ -188,8 +163,10 @@ def read_brick_cutouts(
     ------
     ValueError
         If a host belongs to another brick or the survey's centroid band is not one of its bands.
-    OSError
-        If the store itself does not answer when the brick's folder is listed.
+    StorageError
+        If the store does not answer (StorageUnavailable) or refuses: nothing is then known about the hosts.
+    MemoryError, ChildProcessError
+        If memory runs out, here or in a process that decodes a map.
     """
     if strangers := sorted({h.brickname for h in hosts} - {brickname}):
         raise ValueError(f"hosts of brick(s) {strangers} given for brick {brickname}")
@@ -249,13 +226,13 @@ def _read_maps(data: Location, brickname: str, cutouts: list[_Cutout], survey: S
     _check_present(maps, data)
     grid: _Grid | None = None
     for map_ in maps:
-        with _opened(map_) as hdu:
+        with _opened(map_) as found:
             if grid is None:
-                grid = _grid(map_, hdu)
+                grid = _grid(map_, found.hdu)
                 _place(cutouts, grid, survey)
             else:
-                _check_grid(map_, hdu, grid)
-            _take(map_, hdu, [c for c in cutouts if c.failure is None], survey)
+                _check_grid(map_, found.hdu, grid)
+            _take(map_, found, [c for c in cutouts if c.failure is None], survey)
 
 
 def _needed_maps(data: Location, brickname: str, survey: Survey) -> list[_Map]:
@@ -275,11 +252,16 @@ def _check_present(maps: Sequence[_Map], data: Location) -> None:
     listed = {uri for folder in folders for uri in _listed(folder)}
     # A name that is there without being a file (a folder, say) is not missing but unreadable.
     missing = [m for m in maps if m.where.uri not in listed and not m.where.exists()]
+    if not missing:
+        return
+    absence = why_absent(data, [m.where for m in missing])
+    if absence.not_in_release:
+        raise _RowError(Status.NOT_IN_RELEASE, absence.not_in_release)
     if len(missing) == len(maps):
         where = ", ".join(folder.removeprefix(f"{data}/") for folder in folders)
-        raise _RowError(Status.BRICK_NOT_FOUND, f"{where}: none of the {len(maps)} maps of the brick is there")
-    if missing:
-        raise _RowError(Status.FILE_MISSING, f"{', '.join(m.name for m in missing)}: no such file")
+        found = f"{where}: none of the {len(maps)} maps of the brick is there{absence.failed}"
+        raise _RowError(Status.BRICK_NOT_FOUND, found)
+    raise _RowError(Status.FILE_MISSING, f"{', '.join(m.name for m in missing)}: no such file{absence.failed}")
 
 
 def _listed(folder_uri: str) -> list[str]:
@@ -291,60 +273,21 @@ def _listed(folder_uri: str) -> list[str]:
 
 
 @contextmanager
-def _opened(map_: _Map) -> Iterator[fits.CompImageHDU]:
+def _opened(map_: _Map) -> Iterator[OpenMap]:
     """HDU 1 of a map, header parsed, pixels not yet decoded."""
     try:
         raw = map_.where.read_bytes()
     except FileNotFoundError as error:
         raise _RowError(Status.FILE_MISSING, f"{map_.name}: no such file") from error
+    except StorageError:
+        raise  # of the store, not of this map
     except OSError as error:
-        raise map_.unreadable(_told(error)) from error
-    with warnings.catch_warnings():
-        # Truncation and unreadable cards become statuses below or in the reader.
-        warnings.simplefilter("ignore", AstropyUserWarning)
-        warnings.simplefilter("ignore", VerifyWarning)
-        try:
-            hdus = fits.open(io.BytesIO(raw), memmap=False)
-        except _FITS_ERRORS as error:
-            raise map_.unreadable(f"{len(raw)} bytes, {_told(error)}") from error
-        with hdus:
-            yield _image_hdu(map_, hdus, raw)
-
-
-def _image_hdu(map_: _Map, hdus: fits.HDUList, raw: bytes) -> fits.CompImageHDU:
+        raise map_.unreadable(told(error)) from error
     try:
-        hdu = hdus[1]
-        span = hdus.fileinfo(1)
-        start, data_start, end = span["hdrLoc"], span["datLoc"], span["datLoc"] + span["datSpan"]
-        described = f"{type(hdu).__name__} of shape {getattr(hdu, 'shape', None)}"
-        is_image = isinstance(hdu, fits.CompImageHDU) and len(hdu.shape) == 2 and min(hdu.shape) > 0
-    except _FITS_ERRORS as error:
-        raise map_.unreadable(f"no readable HDU 1 in {len(raw)} bytes: {_told(error)}") from error
-    if not is_image:
-        raise map_.unreadable(f"HDU 1 is a {described}, not a compressed image")
-    if len(raw) < end:
-        raise map_.unreadable(f"truncated: {len(raw)} bytes, the header of HDU 1 promises {end}")
-    _check_sums(map_, raw[start:data_start], memoryview(raw)[data_start:end])
-    return hdu
-
-
-def _check_sums(map_: _Map, header: bytes, pixels: memoryview) -> None:
-    """Verify CHECKSUM and DATASUM (FITS standard 4.0, 4.4.2.7) of HDU 1 where the header has them."""
-    cards = [header[i : i + 80] for i in range(0, len(header), 80)]
-    if any(card.startswith(b"CHECKSUM=") for card in cards) and _ones_sum(header, pixels) != 0xFFFFFFFF:
-        raise map_.unreadable("CHECKSUM of HDU 1 is wrong")
-    for card in cards:
-        found = re.match(rb"DATASUM = *'? *(\d+)", card)
-        if found and int(found[1]) != (actual := _ones_sum(pixels)):
-            raise map_.unreadable(f"DATASUM of HDU 1 is {actual}, its header says {int(found[1])}")
-
-
-def _ones_sum(*blocks: bytes | memoryview) -> int:
-    """32-bit ones'-complement sum of big-endian words; FITS blocks are whole words."""
-    total = sum(int(np.frombuffer(block, dtype=">u4").sum(dtype=np.uint64)) for block in blocks)
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
+        with opened(raw) as found:
+            yield found
+    except MapError as error:
+        raise map_.unreadable(str(error)) from error
 
 
 # --- positions ------------------------------------------------------------------------------------
@@ -359,8 +302,8 @@ def _grid(map_: _Map, hdu: fits.CompImageHDU) -> _Grid:
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(hdu.header, naxis=2)
         reference = {key: float(hdu.header[key]) for key in _REFERENCE_KEYS}
-    except _FITS_ERRORS as error:
-        raise map_.unreadable(f"no usable WCS: {_told(error)}") from error
+    except FITS_ERRORS as error:
+        raise map_.unreadable(f"no usable WCS: {told(error)}") from error
     if not wcs.has_celestial:
         raise map_.unreadable(f"no celestial WCS, axes {list(wcs.wcs.ctype)}")
     rows, columns = hdu.shape
@@ -374,8 +317,8 @@ def _check_grid(map_: _Map, hdu: fits.CompImageHDU, grid: _Grid) -> None:
     for key, expected in grid.reference.items():
         try:
             differs = key in hdu.header and not abs(float(hdu.header[key]) - expected) <= _REFERENCE_TOLERANCE
-        except _FITS_ERRORS as error:
-            raise map_.unreadable(f"{key} is unreadable: {_told(error)}") from error
+        except FITS_ERRORS as error:
+            raise map_.unreadable(f"{key} is unreadable: {told(error)}") from error
         if differs:
             raise map_.unreadable(f"{key} = {hdu.header[key]}, the brick's first image has {expected}")
 
@@ -412,33 +355,17 @@ _WINDOW_PIX = {"nexp": CENTRAL_BOX_PIX, "psfsize": 1}  # the others are taken ov
 _DTYPE = {"maskbits": np.int32}  # the others are float32
 
 
-def _take(map_: _Map, hdu: fits.CompImageHDU, cutouts: Sequence[_Cutout], survey: Survey) -> None:
+def _take(map_: _Map, found: OpenMap, cutouts: Sequence[_Cutout], survey: Survey) -> None:
     """Give each cutout its window of the map, or FILE_UNREADABLE if its tiles cannot be decoded."""
     size_pix = _WINDOW_PIX.get(map_.product, survey.cutout_size_pix)
     offset_pix = (survey.cutout_size_pix - size_pix) // 2
     dtype = _DTYPE.get(map_.product, np.float32)
-    plane = _whole_plane(hdu) if len(cutouts) > MAX_SECTION_HOSTS else None
-    for cutout in cutouts:
-        window = cutout.window(offset_pix, size_pix)
-        try:
-            pixels = hdu.section[window] if plane is None else plane[window]
-        except _FITS_ERRORS as error:
-            rows, columns = window
-            at = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1}"
-            cutout.failure = map_.unreadable(f"tiles of {at} cannot be decoded: {_told(error)}")
+    windows = [cutout.window(offset_pix, size_pix) for cutout in cutouts]
+    for cutout, pixels in zip(cutouts, read_windows(found, windows, MAX_SECTION_HOSTS), strict=True):
+        if isinstance(pixels, MapError):
+            cutout.failure = map_.unreadable(str(pixels))
         else:
             cutout.planes[map_.key] = np.array(pixels, dtype=dtype, order="C")
-
-
-def _whole_plane(hdu: fits.CompImageHDU) -> NDArray[Any] | None:
-    """The decoded map; None if some tile of it cannot be decoded.
-
-    Each host is then read on its own, so that the outcome does not depend on how many hosts a brick has.
-    """
-    try:
-        return hdu.section[...]
-    except _FITS_ERRORS:
-        return None
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -529,9 +456,3 @@ def _centroid(cutout: _Cutout, survey: Survey) -> tuple[float, float]:
         )
     except CentroidError as error:
         raise _RowError(Status.CENTROID_FAILED, f"image-{band}: {error}") from error
-
-
-def _told(error: BaseException) -> str:
-    """An exception on one line, without the path that OSError repeats."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{type(error).__name__}: {' '.join(text.split())}"[:300]

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dhs_pipeline import __version__
+from dhs_pipeline import __version__, bank_cache, warm
 from dhs_pipeline.commit import CommitError
 from dhs_pipeline.config import ConfigError, RunConfig, load_run_config
+from dhs_pipeline.emr import cli as emr_cli
 from dhs_pipeline.failures import JobFailedError
+from dhs_pipeline.fetch.cli import add_commands as add_bricks
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.session import SessionError, start_session
 from dhs_pipeline.stage import StageError
@@ -146,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = _command(commands, "simulate", _simulate, "write two small bricks in DR10 layout and their parent")
     simulate.add_argument("out", metavar="OUT")
+
+    emr_cli.add_commands(commands)
+    add_bricks(commands)
+    bank_cache.add_commands(commands)
+    warm.add_commands(commands)
     return parser
 
 

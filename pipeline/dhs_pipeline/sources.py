@@ -12,6 +12,7 @@ from dhs_gen.source_banks import BankError, SourceBank, open_bank
 from dhs_gen.source_banks.folds import check_folds, template_of
 from dhs_gen.source_banks.sampler import bank_source
 from dhs_gen.task import Task
+from dhs_pipeline.bank_cache import local_bank
 from dhs_pipeline.config import CosmosSource, DeepSource, Generation, HybridSource, MixtureSource
 from dhs_pipeline.storage import Location
 
@@ -42,7 +43,7 @@ SourceMaker = Callable[[Task, str | None], MadeSource | None]
 
 @dataclass(frozen=True)
 class Banks:
-    """Where the built banks lie; None for none."""
+    """Where the built banks lie, local or on S3; None for none."""
 
     cosmos: Location | None = None
     deep: Location | None = None
@@ -62,6 +63,8 @@ def source_maker(generation: Generation, banks: Banks, folds: int) -> SourceMake
     ------
     ValueError
         If the generation needs a bank and none is given, or a bank is not what the generation states.
+    StorageError
+        If a bank on S3 cannot be copied to this machine (:func:`dhs_pipeline.bank_cache.local_bank`).
     """
     if generation.source is None:
         return lambda task, mode: None
@@ -77,7 +80,7 @@ def check_banks(generation: Generation, banks: Banks, folds: int) -> dict[str, s
     for source in generation.sources:
         if not isinstance(source, HybridSource):
             bank = _open(source, generation, banks, folds, full_check=True)
-            inputs |= {f"{source.mode}_bank": str(bank.path), f"{source.mode}_bank_digest": bank.digest}
+            inputs |= {f"{source.mode}_bank": str(banks.of(source.mode)), f"{source.mode}_bank_digest": bank.digest}
     return inputs
 
 
@@ -102,10 +105,8 @@ def _open(
         raise ValueError(
             f"generation {generation.name} needs a {source.mode} source bank; give it with {BANK_OPTIONS[source.mode]}"
         )
-    if where.is_s3:
-        raise ValueError(f"{where}: a bank is memory-mapped; copy it to a local disk of every node first")
     expected = source.pixscale_arcsec if isinstance(source, CosmosSource) else None
-    bank = open_bank(where.uri, expected_pixscale_arcsec=expected, full_check=full_check)
+    bank = open_bank(local_bank(where), expected_pixscale_arcsec=expected, full_check=full_check)
     if isinstance(source, DeepSource) and bank.effective_psf_fwhm_arcsec > source.max_psf_fwhm_arcsec:
         raise BankError(
             f'{where} still holds a blur of {bank.effective_psf_fwhm_arcsec:g}" FWHM, more than the '

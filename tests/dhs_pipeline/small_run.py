@@ -37,7 +37,7 @@ Message = str | None
 
 
 def make_run(
-    folder: Path,
+    folder: Path | str,
     *,
     hosts: Mapping[str, Message],
     generations: Sequence[str] = ("gen7", "control"),

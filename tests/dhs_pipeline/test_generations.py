@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_run import SETTINGS, make_run
 
-from dhs_gen.source_banks import BankError, Column, write_bank
+from dhs_gen.source_banks import BankError
 from dhs_gen.stamps import read_stamp
 from dhs_gen.status import Status
 from dhs_gen.uber.mixer import DEFAULT_UBER, assign_modes
@@ -28,22 +28,9 @@ from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.sources import Banks
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location
+from drawn_banks import drawn_bank
 
 GENERATIONS = ("control", "gen5", "gen6", "gen7", "gen7a", "gen7b", "gen7c", "gen8a", "gen8b", "gen8c", "uber")
-COLUMNS = (Column("template_id", "string", "", "name"), Column("hlr_arcsec", "float64", "arcsec", "radius"))
-
-
-def drawn_bank(folder: Path, kind: str, pixscale_arcsec: float, templates: int) -> Location:
-    """Exponential discs of different sizes."""
-    y, x = np.indices((41, 41)) - 20.0
-    radii_pix = np.linspace(3.0, 6.0, templates)
-    images = [np.exp(-1.678 * np.hypot(x, y) / r) for r in radii_pix]
-    rows = [
-        {"template_id": f"{kind}{i}", "hlr_arcsec": float(r) * pixscale_arcsec * 0.95} for i, r in enumerate(radii_pix)
-    ]
-    info = {"kind": kind, "pixscale_arcsec": pixscale_arcsec, "effective_psf_fwhm_arcsec": 0.12}
-    write_bank(folder, images, rows, [], columns=COLUMNS, info=info)
-    return Location.of(folder)
 
 
 @pytest.fixture(scope="module")

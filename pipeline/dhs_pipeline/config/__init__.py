@@ -36,6 +36,7 @@ from dhs_pipeline.config.generations import (
 from dhs_pipeline.config.lenses import Cosmology, GridDesign, HaltonDesign, Mass, PopulationDesign, Priors, Subhalos
 from dhs_pipeline.config.pairing import MatchedHost, Negatives, Pairing, SameHost
 from dhs_pipeline.config.run import Compact, ManifestSettings, RunConfig, SplitFractions, StampSettings, load_run_config
+from dhs_pipeline.config.storage import StorageSettings
 from dhs_pipeline.config.survey import HostCuts, ParentColumns, RedshiftColumn, Rendering, Survey
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "Smail",
     "SplitFractions",
     "StampSettings",
+    "StorageSettings",
     "Subhalos",
     "Survey",
     "Uniform",
