@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dhs_gen.streams import unit_interval
 from dhs_pipeline.commit import committed_files
@@ -194,18 +195,22 @@ def _write(
 
     def tables() -> Iterator[pa.Table]:
         for name in output.sources:
-            table = _relabel(_rows_of_split(stamps / name, output.split, splits))
-            statuses.update(table.column("status").to_pylist())
-            yield table
+            for rows in _rows_of_split(stamps / name, output.split, splits):
+                statuses.update(rows.column("status").to_pylist())
+                yield _relabel(rows)
 
     folder = f"region_split={output.split}"
     rows = writer.write_stream(folder, tables(), COMPACTED, row_group_rows=row_group_rows)
     return writer.finish(rows, statuses)
 
 
-def _rows_of_split(shard: Location, split: str, splits: Mapping[int, str]) -> pa.Table:
-    table = shard.read_table()
-    return table.filter(pa.array([splits[f] == split for f in table.column("region_fold").to_pylist()]))
+def _rows_of_split(shard: Location, split: str, splits: Mapping[int, str]) -> Iterator[pa.Table]:
+    """One table for each row group."""
+    with shard.open_input() as source:
+        parquet = pq.ParquetFile(source, page_checksum_verification=True)
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            yield table.filter(pa.array([splits[f] == split for f in table.column("region_fold").to_pylist()]))
 
 
 def _relabel(table: pa.Table) -> pa.Table:
