@@ -3,7 +3,7 @@
     python benchmarks/scale_model.py [--data … --parent …] [--sizes 2500,5000,20000] [--predict 50000] [--write]
 
 Every run is `dhs run` in a process of its own on two cores, gen5 from a drawn bank of 1 GB, so that the bank is larger
-than a worker's memory may be. While it runs, its Python workers are watched: resident and private memory, and how much
+than a worker's memory may be. While it runs, its Python workers are watched: resident memory, and how much
 of the bank's pages they share. `--write` puts the fitted numbers into conf/emr/cost_model.yaml. Prints Markdown.
 """
 
@@ -54,9 +54,9 @@ class Memory:
     Parameters
     ----------
     rss
-        Resident memory of the largest worker, pages of memory-mapped files included.
-    private
-        The part that only this worker holds.
+        Resident memory of the largest worker, pages of the memory-mapped bank included.
+    own
+        The same without the bank's pages, which workers share.
     bank_rss, bank_pss
         Pages of the bank: as each worker counts them, summed over workers; and shared out between those that map them.
     workers
@@ -64,7 +64,7 @@ class Memory:
     """
 
     rss: float
-    private: float
+    own: float
     bank_rss: float
     bank_pss: float
     workers: int
@@ -199,8 +199,8 @@ class Watcher(threading.Thread):
                 return
             seen = [m for m in (memory_of(p, self._bank_file) for p in workers) if m is not None]
             if seen:
-                rss, private, bank_rss, bank_pss = (list(values) for values in zip(*seen, strict=True))
-                self._looks.append(Memory(max(rss), max(private), sum(bank_rss), sum(bank_pss), len(seen)))
+                rss, own, bank_rss, bank_pss = (list(values) for values in zip(*seen, strict=True))
+                self._looks.append(Memory(max(rss), max(own), sum(bank_rss), sum(bank_pss), len(seen)))
 
     def stop(self) -> None:
         self._ended.set()
@@ -210,7 +210,7 @@ class Watcher(threading.Thread):
         last = max(self._looks, key=lambda m: m.bank_rss)
         return Memory(
             max(m.rss for m in self._looks),
-            max(m.private for m in self._looks),
+            max(m.own for m in self._looks),
             last.bank_rss,
             last.bank_pss,
             max(m.workers for m in self._looks),
@@ -227,13 +227,14 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def memory_of(process: psutil.Process, bank_file: str) -> tuple[float, float, float, float] | None:
-    """Resident, private, and the bank's pages (resident; shared out), in MB; None if it has ended."""
+    """Resident, without the bank, and the bank's pages (resident; shared out), in MB; None if it has ended."""
     try:
-        full = process.memory_full_info()
+        full = process.memory_info()
         maps = [m for m in process.memory_maps(grouped=False) if m.path == bank_file]
     except (psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError):
         return None
-    return full.rss / MB, full.uss / MB, sum(m.rss for m in maps) / MB, sum(m.pss for m in maps) / MB
+    bank_rss = sum(m.rss for m in maps)
+    return full.rss / MB, (full.rss - bank_rss) / MB, bank_rss / MB, sum(m.pss for m in maps) / MB
 
 
 def fit(runs: Sequence[Run]) -> CostModel:
@@ -319,11 +320,14 @@ def markdown(model: CostModel, runs: Sequence[Run], large: Run, predicted: Mappi
         lines.append(f"| {name} | {stage['rows']} | {predicted[name]:.0f} | {took:.0f} | {stage['rows'] / took:.0f} |")
     took = sum(s["seconds"] for s in large.stages.values())
     lines.append(f"| all | | {sum(predicted.values()):.0f} | {took:.0f} | |")
-    lines += ["", "| tasks | wall, s | largest worker, MB | of it private | bank pages, counted by each | shared out |"]
+    lines += [
+        "",
+        "| tasks | wall, s | largest worker, MB | without the bank | bank pages, summed over workers | shared out |",
+    ]
     lines.append("|---|---|---|---|---|---|")
     for run in [*runs, large]:
         m = run.memory
-        cells = (f"{run.wall_s:.0f}", *(f"{v:.0f}" for v in (m.rss, m.private, m.bank_rss, m.bank_pss)))
+        cells = (f"{run.wall_s:.0f}", *(f"{v:.0f}" for v in (m.rss, m.own, m.bank_rss, m.bank_pss)))
         lines.append(f"| {run.tasks} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
