@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dhs_gen.streams import unit_interval
 from dhs_pipeline.commit import committed_files
@@ -191,15 +190,22 @@ def _unit(output: OutputFile) -> str:
 def _write(
     output: OutputFile, stamps: Location, splits: Mapping[int, str], writer: UnitWriter, row_group_rows: int
 ) -> Receipt:
-    tables = []
-    for name in output.sources:
-        with (stamps / name).open_input() as source:
-            table = pq.read_table(source)
-        here = pa.array([splits[f] == output.split for f in table.column("region_fold").to_pylist()])
-        tables.append(table.filter(here))
-    table = _relabel(pa.concat_tables(tables))
-    writer.write(f"region_split={output.split}", table, row_group_rows=row_group_rows)
-    return writer.finish(table.num_rows, Counter(table.column("status").to_pylist()))
+    statuses: Counter[str] = Counter()
+
+    def tables() -> Iterator[pa.Table]:
+        for name in output.sources:
+            table = _relabel(_rows_of_split(stamps / name, output.split, splits))
+            statuses.update(table.column("status").to_pylist())
+            yield table
+
+    folder = f"region_split={output.split}"
+    rows = writer.write_stream(folder, tables(), COMPACTED, row_group_rows=row_group_rows)
+    return writer.finish(rows, statuses)
+
+
+def _rows_of_split(shard: Location, split: str, splits: Mapping[int, str]) -> pa.Table:
+    table = shard.read_table()
+    return table.filter(pa.array([splits[f] == split for f in table.column("region_fold").to_pylist()]))
 
 
 def _relabel(table: pa.Table) -> pa.Table:

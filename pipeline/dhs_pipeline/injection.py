@@ -178,7 +178,7 @@ def list_shards(run: RunDir) -> list[Shard]:
 
 def read_shard(shard: Shard) -> pa.Table:
     with Location(shard.manifest).open_input() as source:
-        return pq.ParquetFile(source).read_row_group(shard.row_group)
+        return pq.ParquetFile(source, page_checksum_verification=True).read_row_group(shard.row_group)
 
 
 class Renderer:

@@ -107,7 +107,9 @@ class Outcome:
         for name in verify(Location.of(stage_dir)):
             self.problems.append(f"{name} is not what _manifest.json says")
         summary = json.loads((stage_dir / "_stage.json").read_text())
-        self.require(summary["digests"] == expected.digests, "_stage.json states other digests than the files have")
+        self.require(
+            summary["digests"] == expected.digests, "_stage.json states other digests than the undisturbed run"
+        )
         self.require(summary["rows"] == expected.rows, f"_stage.json states {summary['rows']} rows")
 
 
