@@ -41,6 +41,9 @@ def test_a_machine_without_a_network_runs_the_stages_with_it(
     machine = Sandbox(tmp_path / "machine")
     installed = machine.run(*without_network(), "/bin/bash", str(bundle / "bootstrap" / "install.sh"), str(bundle))
     assert installed.returncode == 0, installed.stderr[-3000:]
+    lost = machine.run("/bin/bash", str(bundle / "bootstrap" / "install.sh"), str(bundle), "--bank", "/not/there")
+    assert lost.returncode != 0
+    assert "/not/there: no built source bank" in lost.stderr
     kernels = snapshot(machine.home / "numba")
     run = tmp_path / "run"
 
