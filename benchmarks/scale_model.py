@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,8 @@ def memory_of(process: psutil.Process, bank_file: str) -> tuple[float, float, fl
 def fit(runs: Sequence[Run]) -> CostModel:
     """Worker time a row from the largest run; the start is what the runs took beyond it, on average."""
     stages = {name: fit_stage(name, runs) for name in runs[0].stages}
-    return CostModel(measured_on=in_words(), driver_ms_per_unit=driver_ms_per_unit(), stages=stages)
+    driver_ms, worker_ms = spark_ms_per_unit()
+    return CostModel(measured_on=in_words(), driver_ms_per_unit=driver_ms, worker_ms_per_unit=worker_ms, stages=stages)
 
 
 def fit_stage(name: str, runs: Sequence[Run]) -> StageCost:
@@ -274,16 +275,25 @@ def kilobytes(name: str, run: Run) -> tuple[float, float]:
     return read[name], per_row[name]
 
 
-def driver_ms_per_unit(units: int = 2000) -> float:
-    """Spark's own cost of a task that does nothing."""
+def spark_ms_per_unit(units: int = 400) -> tuple[float, float]:
+    """Spark's own cost of a task that does nothing: in the driver (no Python), and in the Python worker beside that."""
     spark = start_session("empty tasks", f"local[{CORES}]")
     sc = spark.sparkContext
-    sc.parallelize(range(20), 20).mapPartitions(list).collect()
-    started = time.perf_counter()
-    sc.parallelize(range(units), units).mapPartitions(list).collect()
-    seconds = time.perf_counter() - started
+
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    def with_python(n: int) -> object:
+        return sc.parallelize(range(n), n).mapPartitions(list).collect()
+
+    with_python(20)
+    spark.range(0, 20, 1, 20).count()
+    without = seconds(lambda: spark.range(0, units, 1, units).count())
+    beside = seconds(lambda: with_python(units)) - without
     spark.stop()
-    return round(1e3 * seconds / units, 2)
+    return round(1e3 * without / units, 2), round(1e3 * beside * CORES / units, 2)
 
 
 def machine() -> dict[str, Any]:
@@ -303,7 +313,7 @@ def write_model(model: CostModel) -> None:
     stages = {**load_cost_model().model_dump()["stages"], **model.model_dump()["stages"]}
     head = "# What the stages cost, for predictions (docs/scale.md). "
     head += "Written by `python benchmarks/scale_model.py --write`.\n"
-    tree = {"measured_on": model.measured_on, "driver_ms_per_unit": model.driver_ms_per_unit, "stages": stages}
+    tree = {**model.model_dump(), "stages": stages}
     path.write_text(head + yaml.safe_dump(tree, sort_keys=False, width=120))
 
 
@@ -313,7 +323,8 @@ def markdown(model: CostModel, runs: Sequence[Run], large: Run, predicted: Mappi
     for name, c in model.stages.items():
         moved = f"{c.read_kb_per_row:.1f}, {c.written_kb_per_row:.1f}"
         lines.append(f"| {name} | {c.start_s:.1f} | {c.worker_ms_per_row:.2f} | {c.rows_per_unit} | {moved} |")
-    lines += ["", f"Spark's own cost of a unit: {model.driver_ms_per_unit} ms.", ""]
+    own = f"{model.driver_ms_per_unit} ms in the driver, {model.worker_ms_per_unit} in a worker"
+    lines += ["", f"Spark's own cost of a unit: {own}.", ""]
     lines += [f"| {large.tasks} tasks | rows | predicted, s | took, s | rows/s |", "|---|---|---|---|---|"]
     for name, stage in large.stages.items():
         took = stage["seconds"]
