@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from dhs_gen.hybrid_sources.sampler import HybridSettings, hybrid_source
 from dhs_gen.hybrid_sources.sersic_clumps import ClumpSettings
@@ -11,6 +13,7 @@ from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.source_banks import BankError, SourceBank, open_bank
 from dhs_gen.source_banks.folds import check_folds, template_of
 from dhs_gen.source_banks.sampler import bank_source
+from dhs_gen.source_banks.writer import IMAGES_FILE
 from dhs_gen.task import Task
 from dhs_pipeline.bank_cache import local_bank
 from dhs_pipeline.config import CosmosSource, DeepSource, Generation, HybridSource, MixtureSource
@@ -106,7 +109,11 @@ def _open(
             f"generation {generation.name} needs a {source.mode} source bank; give it with {BANK_OPTIONS[source.mode]}"
         )
     expected = source.pixscale_arcsec if isinstance(source, CosmosSource) else None
-    bank = open_bank(local_bank(where), expected_pixscale_arcsec=expected, full_check=full_check)
+    folder = local_bank(where)
+    if full_check:
+        bank = open_bank(folder, expected_pixscale_arcsec=expected, full_check=True)
+    else:
+        bank = _mapped(folder, expected, _written_ns(folder / IMAGES_FILE))
     if isinstance(source, DeepSource) and bank.effective_psf_fwhm_arcsec > source.max_psf_fwhm_arcsec:
         raise BankError(
             f'{where} still holds a blur of {bank.effective_psf_fwhm_arcsec:g}" FWHM, more than the '
@@ -115,6 +122,19 @@ def _open(
         )
     check_folds(bank, folds)
     return bank
+
+
+@lru_cache(maxsize=4)
+def _mapped(folder: Path, expected_pixscale_arcsec: float | None, written_ns: int) -> SourceBank:
+    """A bank as this process has it open: mapped once, with its folds dealt once, however many tasks it gets.
+
+    ``written_ns`` is when the images were written: a bank that was built anew is opened anew.
+    """
+    return open_bank(folder, expected_pixscale_arcsec=expected_pixscale_arcsec, full_check=False)
+
+
+def _written_ns(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.is_file() else 0
 
 
 def _hybrid(source: HybridSource) -> SourceMaker:

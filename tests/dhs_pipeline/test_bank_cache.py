@@ -25,9 +25,10 @@ from dhs_pipeline import bank_cache
 from dhs_pipeline.bank_cache import cache_root, local_bank
 from dhs_pipeline.banks import prepare_banks, prepare_cosmos_bank
 from dhs_pipeline.cli import main
+from dhs_pipeline.config import load_run_config
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.sources import Banks
+from dhs_pipeline.sources import Banks, _mapped, source_maker
 from dhs_pipeline.stage import StageError
 from dhs_pipeline.storage import Location, StorageError
 from drawn_banks import drawn_bank, upload
@@ -296,3 +297,19 @@ def test_banks_are_staged_by_a_command(
 def test_a_bank_that_is_not_there_is_a_line_and_a_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bank-stage", str(tmp_path / "none")]) == 2
     assert "none: no built source bank (there is no bank.json)" in capsys.readouterr().err
+
+
+def test_a_process_maps_a_bank_once_and_a_new_one_anew(tmp_path: Path) -> None:
+    """Tasks come one after another in one worker: each would map the file, and deal the folds, again."""
+    bank = drawn_bank(tmp_path / "bank", "hst_cosmos_f814w", 0.03, 12)
+    generation = load_run_config("demo").generation("gen5")
+    makers = [source_maker(generation, Banks(cosmos=bank), 4) for _ in range(2)]
+    first, second = (maker.__closure__ for maker in makers)
+    assert first is not None
+    assert second is not None
+    assert [c.cell_contents for c in first] == [c.cell_contents for c in second]
+    assert _mapped.cache_info().hits >= 1
+    misses = _mapped.cache_info().misses
+    os.utime(tmp_path / "bank" / "images.npy")
+    source_maker(generation, Banks(cosmos=bank), 4)
+    assert _mapped.cache_info().misses == misses + 1
