@@ -183,6 +183,7 @@ class StandaloneCluster:
             "SPARK_LOCAL_DIRS": str(self.folder / "work"),
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": _SMALL_JVM,
+            "SPARK_MASTER_OPTS": "-Dspark.worker.timeout=600",  # seconds; a stopped machine is slow, not lost
             "JAVA_HOME": _with_spark_options(Path(find_java_home())),
             "PYSPARK_PYTHON": sys.executable,
             "PYSPARK_DRIVER_PYTHON": sys.executable,
