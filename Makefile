@@ -21,7 +21,7 @@ DHS := $(VENV)/bin/dhs
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lock-cluster run compare stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel bundle clean
+.PHONY: help setup lock lock-cluster run compare bricks stage-4a stage-4b stage-4c stage-4p5 import report gates show test test-slow check bench parity docs wheel bundle clean
 .PHONY: faults test-spark35 test-spark41
 
 NO_TORCH = pip found no CPU build of PyTorch: name the place where it lies in the configuration of pip, or say make setup TORCH= (without it the convolutional probes of dhs gates cannot run)
@@ -60,6 +60,9 @@ run: $(STAMP)  ## every stage: two simulated bricks, or DATA=… PARENT=… [BAN
 compare: $(STAMP)  ## 64 tasks through gen5 to uber, and the mosaic: DATA=… PARENT=… BANK=… DEEP_BANK=… OUT=…
 	$(DHS) run --out $(OUT) --config compare $(INPUTS) $(ARGS)
 	$(DHS) compare --out $(OUT)
+
+bricks: $(STAMP)  ## fetch the survey's maps of a run's bricks: OUT=… DATA=… [ARGS="--jobs 4 --dry-run"]
+	$(DHS) bricks fetch --out $(OUT) --data $(DATA) $(ARGS)
 
 stage-4a: $(STAMP)  ## manifest: PARENT=… OUT=…
 	$(VENV)/bin/python jobs/stage_4a_manifest.py --out $(OUT) --parent $(PARENT) $(ARGS)

@@ -1,6 +1,6 @@
 """The cost model: fitted to small runs, checked by predicting a larger one before it is made; memory on the way.
 
-    python benchmarks/scale_model.py [--data … --parent …] [--sizes 2500,5000,10000] [--predict 50000] [--write]
+    python benchmarks/scale_model.py [--data … --parent …] [--sizes 2500,5000,20000] [--predict 50000] [--write]
 
 Every run is `dhs run` in a process of its own on two cores, gen5 from a drawn bank of 1 GB, so that the bank is larger
 than a worker's memory may be. While it runs, its Python workers are watched: resident and private memory, and how much
@@ -35,6 +35,7 @@ from dhs_pipeline.session import start_session
 from dhs_pipeline.simulate import load_simulation_settings, simulate_survey
 
 CORES = 2
+ROWS_PER_UNIT = 1024  # as conf/run/survey.yaml has it: the largest units, so the largest workers
 BANK_SIDE_PIX = 96
 PIXSCALE_ARCSEC = 0.03
 SAMPLE_EVERY_S = 1.0
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
     parser.add_argument("--parent")
-    parser.add_argument("--sizes", default="2500,5000,10000")
+    parser.add_argument("--sizes", default="2500,5000,20000")
     parser.add_argument("--predict", type=int, default=50_000)
     parser.add_argument("--bank-gb", type=float, default=1.0)
     parser.add_argument("--work", help="folder for the bank and the runs; default: a temporary one")
@@ -157,6 +158,7 @@ def make_run(out: Path, tasks: int, data: str, parent: str, bank: Path) -> Run:
     command = [sys.executable, "-m", "dhs_pipeline.cli", "run", "--out", str(out), "--config", "data", "--quiet"]
     command += ["--data", data, "--parent", parent, "--bank", str(bank), "--generations", "gen5"]
     command += ["--master", f"local[{CORES}]", "--set", f"manifest.tasks_per_host={round(0.9 * tasks / hosts)}"]
+    command += ["--set", f"manifest.tasks_per_shard={ROWS_PER_UNIT}"]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     watcher = Watcher(process.pid, str(bank / IMAGES_FILE))

@@ -191,15 +191,26 @@ def _unit(output: OutputFile) -> str:
 def _write(
     output: OutputFile, stamps: Location, splits: Mapping[int, str], writer: UnitWriter, row_group_rows: int
 ) -> Receipt:
-    tables = []
-    for name in output.sources:
-        with (stamps / name).open_input() as source:
-            table = pq.read_table(source)
-        here = pa.array([splits[f] == output.split for f in table.column("region_fold").to_pylist()])
-        tables.append(table.filter(here))
-    table = _relabel(pa.concat_tables(tables))
-    writer.write(f"region_split={output.split}", table, row_group_rows=row_group_rows)
-    return writer.finish(table.num_rows, Counter(table.column("status").to_pylist()))
+    statuses: Counter[str] = Counter()
+
+    def tables() -> Iterator[pa.Table]:
+        for name in output.sources:
+            for rows in _rows_of_split(stamps / name, output.split, splits):
+                statuses.update(rows.column("status").to_pylist())
+                yield _relabel(rows)
+
+    folder = f"region_split={output.split}"
+    rows = writer.write_stream(folder, tables(), COMPACTED, row_group_rows=row_group_rows)
+    return writer.finish(rows, statuses)
+
+
+def _rows_of_split(shard: Location, split: str, splits: Mapping[int, str]) -> Iterator[pa.Table]:
+    """One table for each row group."""
+    with shard.open_input() as source:
+        parquet = pq.ParquetFile(source, page_checksum_verification=True)
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            yield table.filter(pa.array([splits[f] == split for f in table.column("region_fold").to_pylist()]))
 
 
 def _relabel(table: pa.Table) -> pa.Table:

@@ -115,7 +115,7 @@ def read_cutouts(part: Location, host_ids: set[str], bands: str) -> dict[str, Ho
     names = [f.name for f in CUTOUTS if not _is_pixels_of_other_band(f, bands)]
     found: dict[str, HostCutout] = {}
     with part.open_input() as source:
-        parquet = pq.ParquetFile(source)
+        parquet = pq.ParquetFile(source, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
             ids = parquet.read_row_group(group, columns=["host_id"]).column("host_id").to_pylist()
             wanted = [i for i, host_id in enumerate(ids) if host_id in host_ids]

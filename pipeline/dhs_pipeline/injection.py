@@ -22,7 +22,7 @@ from dhs_pipeline.config import FROM_ROW, ArtifactProfile, Generation, MatchedHo
 from dhs_pipeline.cutouts import read_cutouts
 from dhs_pipeline.matching import read_matches
 from dhs_pipeline.pairs import MatchOf, Member, members_of
-from dhs_pipeline.receipts import Receipt
+from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import METRICS, STAMPS, table_from_rows
 from dhs_pipeline.sources import Banks, MadeSource, SourceMaker, check_banks, source_maker
@@ -32,7 +32,11 @@ from dhs_pipeline.storage import Location
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_STAMP_ROW_GROUP = 512
+_STAMP_ROW_GROUP = 256
+"""Rows of the stamps table that a worker holds at once: about 40 MB with all layers, before compression."""
+
+_ROWS_AT_ONCE = 64
+"""Rows that are rendered before they are handed on."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,8 @@ def run_injection(
     def work(units: Iterator[Shard]) -> Iterator[Receipt]:
         renderer = Renderer(generation, banks, config)
         for shard in units:
-            writer = stage.writer(shard.unit)
-            stamps = renderer.render(read_shard(shard), cutouts / shard.part, hosts / shard.part)
-            writer.write("stamps", stamps, row_group_rows=_STAMP_ROW_GROUP)
-            writer.write("metrics", stamps.select(METRICS.names).cast(METRICS), row_group_rows=65_536)
-            yield writer.finish(stamps.num_rows, Counter(stamps.column("status").to_pylist()), _counts(stamps))
+            stamps = renderer.batches(read_shard(shard), cutouts / shard.part, hosts / shard.part)
+            yield _write_shard(stage.writer(shard.unit), stamps)
 
     fresh = run_units(
         spark,
@@ -113,6 +114,21 @@ def run_injection(
     )
     extra = {"generation": generation.name, "manifest_rows": sum(s.rows for s in shards)}
     return stage.finish([*done.values(), *fresh], extra)
+
+
+def _write_shard(writer: UnitWriter, stamps: Iterator[pa.Table]) -> Receipt:
+    """Stamps as they come, and the metrics of all of them."""
+    light: list[pa.Table] = [METRICS.empty_table()]
+
+    def passing() -> Iterator[pa.Table]:
+        for batch in stamps:
+            light.append(batch.select(METRICS.names).cast(METRICS))
+            yield batch
+
+    writer.write_stream("stamps", passing(), STAMPS, row_group_rows=_STAMP_ROW_GROUP)
+    metrics = pa.concat_tables(light).combine_chunks()
+    writer.write("metrics", metrics, row_group_rows=65_536)
+    return writer.finish(metrics.num_rows, Counter(metrics.column("status").to_pylist()), _counts(metrics))
 
 
 def _counts(stamps: pa.Table) -> dict[str, Counter[str]]:
@@ -178,7 +194,7 @@ def list_shards(run: RunDir) -> list[Shard]:
 
 def read_shard(shard: Shard) -> pa.Table:
     with Location(shard.manifest).open_input() as source:
-        return pq.ParquetFile(source).read_row_group(shard.row_group)
+        return pq.ParquetFile(source, page_checksum_verification=True).read_row_group(shard.row_group)
 
 
 class Renderer:
@@ -196,10 +212,16 @@ class Renderer:
 
         ``host_part`` (a file of phase4a/hosts) is needed by pairings with matched hosts alone.
         """
+        return pa.concat_tables([STAMPS.empty_table(), *self.batches(tasks, cutout_part, host_part)]).combine_chunks()
+
+    def batches(self, tasks: pa.Table, cutout_part: Location, host_part: Location | None = None) -> Iterator[pa.Table]:
+        """As :meth:`render`, a few rows at a time: stamps are heavy, and a unit of a survey has a thousand."""
         members = self.members(tasks, cutout_part, host_part)
         cutouts = _cutouts_of(cutout_part, [m.row for m in members])
-        rows = [member.columns() | self._result(member, cutouts.get(member.row["host_id"])) for member in members]
-        return table_from_rows(rows, STAMPS)
+        for first in range(0, len(members), _ROWS_AT_ONCE):
+            some = members[first : first + _ROWS_AT_ONCE]
+            rows = [member.columns() | self._result(member, cutouts.get(member.row["host_id"])) for member in some]
+            yield table_from_rows(rows, STAMPS)
 
     def members(self, tasks: pa.Table, cutout_part: Location, host_part: Location | None = None) -> list[Member]:
         """MANIFEST rows → the rows to render, in their order."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import resource
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from dhs_pipeline.digest import digest_table
+from dhs_pipeline.digest import Digest, digest_table
 from dhs_pipeline.logs import log_event, log_failed_rows
-from dhs_pipeline.storage import Location, encode_parquet
+from dhs_pipeline.storage import Location, encode_parquet, write_parquet_stream
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,25 @@ class UnitWriter:
         self._record(folder, data, table)
         log_failed_rows(self.unit, folder, table)
 
+    def write_stream(self, folder: str, tables: Iterable[pa.Table], schema: pa.Schema, *, row_group_rows: int) -> int:
+        """As :meth:`write`, of tables that together would not fit into memory; returns their rows."""
+        digest = Digest()
+
+        def passing() -> Iterator[pa.Table]:
+            nonlocal digest
+            for table in tables:
+                digest += digest_table(table)
+                log_failed_rows(self.unit, folder, table)
+                yield table
+
+        self._check_plan()
+        with (self.stage_dir / self._path(folder)).writing() as file:
+            sink = _Hashed(file)
+            rows = write_parquet_stream(passing(), schema, sink, row_group_rows=row_group_rows)
+        self.files[self._path(folder)] = WrittenFile(sink.size_bytes, sink.hash.hexdigest())
+        self.digests[folder] = str(digest)
+        return rows
+
     def adopt(self, folder: str, table: pa.Table) -> None:
         """Count a file of this unit that an earlier step wrote."""
         self._record(folder, (self.stage_dir / self._path(folder)).read_bytes(), table)
@@ -174,6 +194,27 @@ class UnitWriter:
             pid=os.getpid(),
             attempt=_attempt(),
         )
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is written from start to end, with the checksum of what went in."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def write(self, data: Any) -> int:
+        self.hash.update(data)
+        written = self._file.write(data)
+        self.size_bytes += written
+        return written
 
 
 def _peak_rss_mb() -> float:

@@ -28,10 +28,12 @@ from dhs_gen.hybrid_sources.sersic import sersic_image
 from dhs_gen.lensing.models import MassModel, deflection
 from dhs_gen.lensing.rays import Accuracy
 from dhs_gen.lensing.render import StampGrid, lens_source
-from dhs_gen.lensing.subhalos import bound_masses_msun
+from dhs_gen.lensing.subhalos import draw_subhalos
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.lensing.tnfw import Subhalos
 from dhs_gen.moffat import pixel_integrated_elliptical_moffat, pixel_integrated_moffat
+from dhs_gen.streams import stream
+from dhs_pipeline import config
 from dhs_pipeline.stage import StageError
 
 _GRID = StampGrid(size_pix=8, pixscale_arcsec=0.262, kernel_size_pix=5)
@@ -82,7 +84,9 @@ def warm_kernels() -> list[KernelUse]:
     for lens in (_isothermal(), _perturbed()):
         lens_source(lens, template, (0.1, 0.05), (3.6, 3.4), _GRID, _ACCURACY)
         deflection(lens, np.array([0.5, 1.0]), np.array([0.2, 0.3]))
-    bound_masses_msun(np.array([1e8, 1e9]), np.array([10.0, 12.0]), np.array([2.0, 3.0]))
+    population = config.load_section(config.Subhalos, "subhalos", "cdm").kernel()
+    cosmology = config.load_section(config.Cosmology, "cosmology", "planck18").kernel()
+    draw_subhalos(population, 1.2, 0.5, 1.5, cosmology, stream("warm", "subhalos"))
     pixel_integrated_moffat(4.0, 3.0, 5)
     pixel_integrated_elliptical_moffat(4.0, 3.0, 0.1, 0.3, 5)
     return kernel_uses()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from small_run import InProcessSpark
@@ -99,6 +100,33 @@ def test_a_second_driver_with_the_same_files_agrees_and_one_with_others_is_told(
     other = {path: WrittenFile(1, "0") for path in committed(where)}
     with pytest.raises(CommitError, match=r"another run has committed other output.*part-000"):
         commit(where, stage.plan_id, other)
+
+
+@pytest.mark.parametrize("cut", [(3, 3, 3, 3), (12,), (1, 7, 0, 4), (0,), ()])
+def test_a_stream_of_tables_is_the_file_of_all_of_them(where: Location, cut: tuple[int, ...]) -> None:
+    table = pa.concat_tables([table_of(unit) for unit in range(4)]).slice(0, sum(cut))
+    starts = np.cumsum([0, *cut])
+    stage = opened(where)
+    whole, streamed = stage.writer("whole"), stage.writer("streamed")
+    whole.write("stamps", table, row_group_rows=5)
+    pieces = (table.slice(int(first), n) for first, n in zip(starts, cut, strict=False))
+    assert streamed.write_stream("stamps", pieces, table.schema, row_group_rows=5) == table.num_rows
+    assert list(streamed.files.values()) == list(whole.files.values())
+    assert streamed.digests == whole.digests
+    file = where / "stamps" / "part-streamed.parquet"
+    assert WrittenFile.of(file.read_bytes()) == streamed.files["stamps/part-streamed.parquet"]
+
+
+def test_a_stream_that_breaks_leaves_no_file(where: Location) -> None:
+    def breaks() -> Iterator[pa.Table]:
+        yield table_of(0)
+        raise RuntimeError("a shard is gone")
+
+    writer = opened(where).writer("000")
+    with pytest.raises(RuntimeError, match="a shard is gone"):
+        writer.write_stream("stamps", breaks(), table_of(0).schema, row_group_rows=2)
+    assert (where / "stamps").files() == []
+    assert writer.files == {}
 
 
 def test_files_of_no_receipt_are_not_part_of_the_output(where: Location) -> None:

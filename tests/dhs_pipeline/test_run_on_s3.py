@@ -41,7 +41,7 @@ def summaries(run: RunDir, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
 
 def assert_many_faults(proxy: FaultyProxy) -> None:
     counts = Counter(request.fault for request in proxy.requests)
-    assert set(counts) == {Fault.NONE, *FAULTS}
+    assert len(set(counts) & set(FAULTS)) >= 5
     print(f"{len(proxy.requests)} requests, {len(proxy.requests) - counts[Fault.NONE]} faults")
 
 

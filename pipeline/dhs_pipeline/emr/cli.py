@@ -90,7 +90,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     about.add_argument("--parent", help="parent catalogue, s3://")
     about.add_argument("--bank", help="built COSMOS source bank, s3://; every node copies it when it starts")
     about.add_argument("--deep-bank", help="built deep source bank, likewise")
-    about.add_argument("--config", default="data", help="name in conf/run; default data")
+    about.add_argument("--config", default="survey", help="name in conf/run; default survey")
     about.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value")
     about.add_argument("--artifacts", metavar="PROFILE", help="artifact profile instead of the generation's own")
     about.add_argument("--pairing", metavar="NAME", help="put controls beside the positives (conf/pairing)")

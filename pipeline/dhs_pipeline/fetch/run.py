@@ -17,6 +17,7 @@ from dhs_pipeline.fetch.record import KnownFiles, Recorder, compact, folder_of
 from dhs_pipeline.fetch.server import Server, StoppedError
 from dhs_pipeline.fetch.summary import Tally
 from dhs_pipeline.fetch.work import FetchPlan, Outcome, Work
+from dhs_pipeline.storage import StorageError
 
 _Event = Outcome | BaseException | None
 """What threads report; None: one has come to its end."""
@@ -129,6 +130,9 @@ def _listen(plan: FetchPlan, events: queue.Queue[_Event], recorder: Recorder, ta
             continue
         if event is None:
             running -= 1
+        elif isinstance(event, OSError) and not isinstance(event, StorageError):
+            reason = event.strerror or " ".join(str(event).split())
+            raise StorageError(f"{plan.destination}: cannot read or write there ({reason})") from event
         elif isinstance(event, BaseException):
             raise event
         else:

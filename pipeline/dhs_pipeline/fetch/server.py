@@ -99,6 +99,8 @@ class Server:
             )
         except HTTPError as error:
             raise _unanswered(error) from error
+        except ValueError as error:  # of urllib.parse, on a Location that is no URL
+            raise GivenUpError(f"redirected to no address: {told(error)}") from error
         try:
             yield self._checked(response)
         except HTTPError as error:

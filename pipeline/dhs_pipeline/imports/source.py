@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from dhs_gen.streams import blake2b_u64
 from dhs_pipeline.imports.layouts import Layout
 from dhs_pipeline.stage import StageError
-from dhs_pipeline.storage import Location
+from dhs_pipeline.storage import Location, StorageError
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -246,6 +246,8 @@ def _reading(file: Location) -> Iterator[None]:
         yield
     except StageError as error:
         raise StageError(f"{file}: {error}") from error
+    except StorageError:  # a store that does not answer, keys it refuses: not the file's fault
+        raise
     except (pa.ArrowException, OSError) as error:
         raise StageError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())[:200]})") from error
 

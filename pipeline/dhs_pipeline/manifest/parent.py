@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dhs_pipeline.config import ParentColumns
 from dhs_pipeline.stage import StageError
-from dhs_pipeline.storage import Location
+from dhs_pipeline.storage import Location, StorageError
 
 _FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")
 _FITS_CHUNK_ROWS = 100_000
@@ -139,6 +139,8 @@ def _plan_parquet(file: Location) -> tuple[list[ParentChunk], list[str]]:
             metadata = pq.ParquetFile(source)
             names = metadata.schema_arrow.names
             sizes = [metadata.metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    except StorageError:  # a store that does not answer, keys it refuses: not the file's fault
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise StageError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
     ends = np.cumsum(sizes)
@@ -168,6 +170,8 @@ def _fits_table(file: Location) -> np.ndarray:
             for hdu in hdus:
                 if isinstance(hdu, fits.BinTableHDU) and not isinstance(hdu, fits.CompImageHDU):
                     return np.asarray(hdu.data)
+    except StorageError:  # a store that does not answer, keys it refuses: not the file's fault
+        raise
     except OSError as error:
         raise StageError(f"{file}: not a readable FITS file ({error})") from error
     raise StageError(f"{file}: no table in this FITS file")

@@ -6,6 +6,6 @@ credentials are read from the usual AWS environment variables; time-outs, retrie
 
 from dhs_pipeline.storage.errors import StorageError, StorageUnavailable
 from dhs_pipeline.storage.location import Location
-from dhs_pipeline.storage.parquet import encode_parquet, write_parquet
+from dhs_pipeline.storage.parquet import encode_parquet, write_parquet, write_parquet_stream
 
-__all__ = ["Location", "StorageError", "StorageUnavailable", "encode_parquet", "write_parquet"]
+__all__ = ["Location", "StorageError", "StorageUnavailable", "encode_parquet", "write_parquet", "write_parquet_stream"]

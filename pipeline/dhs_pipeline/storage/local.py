@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -92,14 +93,27 @@ def write_if_absent(path: str, data: memoryview) -> bool:
     return True
 
 
+@contextmanager
+def writing(path: str) -> Iterator[BinaryIO]:
+    """A file to write into, which gets its name when the block ends, and none if that raises."""
+    with _beside(path, os.replace) as file:
+        yield file
+
+
 def _write_beside(path: str, data: memoryview, put_in_place: Callable[[Path, Path], None]) -> None:
+    with _beside(path, put_in_place) as file:
+        file.write(data)
+
+
+@contextmanager
+def _beside(path: str, put_in_place: Callable[[Path, Path], None]) -> Iterator[BinaryIO]:
     final = Path(path)
     partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     with _told(path, "write"):
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())  # else a machine that dies may keep the new name with an empty file behind it
             put_in_place(partial, final)

@@ -7,8 +7,9 @@ import os
 import posixpath
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -135,6 +136,10 @@ class Location:
         """Write whole or not at all: S3 shows an object when it is complete, local files are renamed into place."""
         write = s3.write if self.is_s3 else local.write
         write(self.uri, memoryview(data))
+
+    def writing(self) -> AbstractContextManager[BinaryIO]:
+        """A file to write into piece by piece; it appears, whole, when the block ends, and not if that raises."""
+        return s3.writing(self.uri) if self.is_s3 else local.writing(self.uri)
 
     def put_if_absent(self, data: Buffer) -> bool:
         """Write unless the name is taken, decided by the store: of several writers one gets True, the others False."""

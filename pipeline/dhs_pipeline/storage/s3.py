@@ -8,10 +8,13 @@ file, and the store refuses what does not agree. Reading: :mod:`s3_read` and :mo
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -116,6 +119,19 @@ def write(uri: str, data: memoryview) -> None:
     bucket, key = split(uri)
     body = data.tobytes()
     ask(uri, "write", lambda: client().put_object(Bucket=bucket, Key=key, Body=body))
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[BinaryIO]:
+    """A local file to write into, which is uploaded when the block ends."""
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.flush()
+        if file.tell() == 0:
+            write(uri, memoryview(b""))
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+            write(uri, data)
 
 
 def write_if_absent(uri: str, data: memoryview) -> bool:

@@ -29,6 +29,7 @@ from fetch_cases import (
 from dhs_pipeline import __version__
 from dhs_pipeline.config import ConfigError
 from dhs_pipeline.fetch.files import files_of
+from dhs_pipeline.fetch.server import told
 from dhs_pipeline.fetch.settings import load_fetch_settings
 
 
@@ -296,15 +297,40 @@ def test_redirects_are_followed_and_not_repeated_to_anyone(
     server.plays[f"gone/{names[1]}"] = [bad.reset_after(0)] * 9
     server.plays[names[2]] = [bad.moved_to(f"/{names[2]}?signature=SECRET")] * 99
     server.plays[names[3]] = [bad.moved_to("http://user:SECRET@127.0.0.1:1/x?signature=SECRET")] * 9
+    server.plays[names[4]] = [bad.moved_to("http://nowhere:port/x?signature=SECRET")] * 9
     fetch(server, tmp_path)
     rows = rows_of(tmp_path)
-    assert [rows[n]["status"] for n in names] == ["OK", "FAILED", "FAILED", "FAILED", "OK"]
+    assert [rows[n]["status"] for n in names] == ["OK", "FAILED", "FAILED", "FAILED", "FAILED"]
     assert "redirect" in rows[names[2]]["message"]
     assert rows[names[2]]["attempts"] == 1
-    told = capfd.readouterr()
+    assert (rows[names[4]]["attempts"], "nowhere:port" in rows[names[4]]["message"]) == (1, True)
+    printed = capfd.readouterr()
     written = b"".join(p.read_bytes() for p in (tmp_path / "_fetch").rglob("*") if p.is_file())
-    assert "SECRET" not in repr(rows) + told.out + told.err
+    assert "SECRET" not in repr(rows) + printed.out + printed.err
     assert b"SECRET" not in written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to parse: http://a b/x?signature=SECRET",
+        "url: /x?signature=SECRET (Caused by y)",
+        "//me:SECRET@host:1/x",
+    ],
+)
+def test_what_is_told_of_an_error_is_no_secret(text: str) -> None:
+    assert "SECRET" in text
+    assert "SECRET" not in told(OSError(text))
+    assert "0x7f" not in told(OSError("<urllib3.connection.HTTPConnection object at 0x7fd3a1>: " + text))
+
+
+def test_redirect_to_no_address(server: BadServer, tmp_path: Path) -> None:
+    serve(server)
+    server.plays[IMAGE] = [bad.moved_to("http://[nowhere/x")]
+    fetch(server, tmp_path)
+    row = rows_of(tmp_path)[IMAGE]
+    assert (row["status"], row["attempts"]) == ("FAILED", 1)
+    assert "redirected to no address" in row["message"]
 
 
 def test_encoding_that_was_not_asked_for(server: BadServer, tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
-import bad_server as bad
 import pytest
 from bad_server import BadServer
-from fetch_cases import BRICK, IMAGE, FakeClock, fetch, serve
+from fetch_cases import FakeClock, fetch, serve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dhs_pipeline.fetch.limits import Backoff, Pace, SystemClock, unseeded_uniform
+from dhs_pipeline.fetch.server import Server, TransientError
+from dhs_pipeline.fetch.settings import load_fetch_settings
 
 
 @given(st.integers(2, 60), st.floats(0.1, 50))
@@ -89,29 +90,34 @@ def test_a_whole_run_keeps_both_limits(server: BadServer, tmp_path: Path, jobs: 
     assert clock.now() - start >= (summary["bytes"] - jobs * 1000) / 1000
 
 
-def test_a_pause_that_one_was_asked_for_is_kept_by_all(server: BadServer, tmp_path: Path) -> None:
-    """With 429 and Retry-After the next request, of whatever file, comes after the pause."""
-    serve(server)
-    clock = FakeClock()
-    times: list[float] = []
-    inner = server.always
-
-    def timed(handler: bad.Handler, content: bytes | None) -> None:
-        times.append(clock.now())
-        inner(handler, content)
-
-    def asks_for_pause(handler: bad.Handler, content: bytes | None) -> None:
-        times.append(clock.now())
-        bad.status(429, {"Retry-After": "100"})(handler, content)
-
-    server.always = timed
-    server.plays[IMAGE] = [asks_for_pause]
-    fetch(server, tmp_path, (BRICK,), clock=clock)
-    assert max(b - a for a, b in pairwise(times)) >= 100
-
-
 def test_connections_begin_spread_out(server: BadServer, tmp_path: Path) -> None:
     serve(server)
     clock = FakeClock()
     fetch(server, tmp_path, clock=clock, jobs=3, start_jitter_s=2)
     assert clock.slept.count(1.0) == 3
+
+
+class StoppedClock(FakeClock):
+    """Notes how long somebody wants to sleep, and lets no time pass."""
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def test_a_pause_holds_the_other_connections_too(server: BadServer) -> None:
+    """One connection was told to wait for 100 s; what another asks for next has to wait as long."""
+    clock = StoppedClock()
+    settings = load_fetch_settings("dr10", [f"base_url={server.url}"])
+    asked = Server(settings, connections=2, clock=clock, uniform=lambda: 0.5, stop=threading.Event())
+    server.files["other"] = b"x"
+    answers = iter([TransientError("HTTP 429", 429, retry_after_s=100.0), None])
+
+    def attempt() -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    asked.patiently(attempt)
+    clock.slept.clear()
+    with asked.get("other") as response:
+        assert response.status == 200
+    assert clock.slept == [pytest.approx(100.0)]

@@ -312,6 +312,25 @@ def test_destination_that_cannot_be_written_ends_the_run(server: BadServer, tmp_
         fetch(server, tmp_path)
 
 
+def test_destination_that_cannot_be_read_ends_the_run(
+    server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store does not answer while a file that is there is looked at: no file's fault, so no row."""
+    serve(server)
+    (tmp_path / IMAGE).parent.mkdir(parents=True)
+    (tmp_path / IMAGE).write_bytes(server.files[IMAGE])
+
+    def silent(self: Location) -> bytes:
+        raise OSError("When reading information: AWS Error SLOW_DOWN")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "read_bytes", silent)
+        with pytest.raises(StorageError, match="SLOW_DOWN"):
+            fetch(server, tmp_path)
+    assert rows_of(tmp_path) == {}
+    assert fetch(server, tmp_path)["files_by_status"] == {"OK": 5}
+
+
 def test_to_a_bucket(server: BadServer, tmp_path: Path, s3_bucket: str) -> None:
     """Objects appear whole, what is not whole stays on the local disk, and a second run asks for nothing."""
     serve(server)
