@@ -3,7 +3,7 @@
     python benchmarks/scale_model.py [--data … --parent …] [--sizes 2500,5000,20000] [--predict 50000] [--write]
 
 Every run is `dhs run` in a process of its own on two cores, gen5 from a drawn bank of 1 GB, so that the bank is larger
-than a worker's memory may be. While it runs, its Python workers are watched: resident and private memory, and how much
+than a worker's memory may be. While it runs, its Python workers are watched: resident memory, and how much
 of the bank's pages they share. `--write` puts the fitted numbers into conf/emr/cost_model.yaml. Prints Markdown.
 """
 
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,9 @@ class Memory:
     Parameters
     ----------
     rss
-        Resident memory of the largest worker, pages of memory-mapped files included.
-    private
-        The part that only this worker holds.
+        Resident memory of the largest worker, pages of the memory-mapped bank included.
+    own
+        The same without the bank's pages, which workers share.
     bank_rss, bank_pss
         Pages of the bank: as each worker counts them, summed over workers; and shared out between those that map them.
     workers
@@ -64,7 +64,7 @@ class Memory:
     """
 
     rss: float
-    private: float
+    own: float
     bank_rss: float
     bank_pss: float
     workers: int
@@ -199,8 +199,8 @@ class Watcher(threading.Thread):
                 return
             seen = [m for m in (memory_of(p, self._bank_file) for p in workers) if m is not None]
             if seen:
-                rss, private, bank_rss, bank_pss = (list(values) for values in zip(*seen, strict=True))
-                self._looks.append(Memory(max(rss), max(private), sum(bank_rss), sum(bank_pss), len(seen)))
+                rss, own, bank_rss, bank_pss = (list(values) for values in zip(*seen, strict=True))
+                self._looks.append(Memory(max(rss), max(own), sum(bank_rss), sum(bank_pss), len(seen)))
 
     def stop(self) -> None:
         self._ended.set()
@@ -210,7 +210,7 @@ class Watcher(threading.Thread):
         last = max(self._looks, key=lambda m: m.bank_rss)
         return Memory(
             max(m.rss for m in self._looks),
-            max(m.private for m in self._looks),
+            max(m.own for m in self._looks),
             last.bank_rss,
             last.bank_pss,
             max(m.workers for m in self._looks),
@@ -227,19 +227,21 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def memory_of(process: psutil.Process, bank_file: str) -> tuple[float, float, float, float] | None:
-    """Resident, private, and the bank's pages (resident; shared out), in MB; None if it has ended."""
+    """Resident, without the bank, and the bank's pages (resident; shared out), in MB; None if it has ended."""
     try:
-        full = process.memory_full_info()
+        full = process.memory_info()
         maps = [m for m in process.memory_maps(grouped=False) if m.path == bank_file]
     except (psutil.NoSuchProcess, psutil.ZombieProcess, FileNotFoundError):
         return None
-    return full.rss / MB, full.uss / MB, sum(m.rss for m in maps) / MB, sum(m.pss for m in maps) / MB
+    bank_rss = sum(m.rss for m in maps)
+    return full.rss / MB, (full.rss - bank_rss) / MB, bank_rss / MB, sum(m.pss for m in maps) / MB
 
 
 def fit(runs: Sequence[Run]) -> CostModel:
     """Worker time a row from the largest run; the start is what the runs took beyond it, on average."""
     stages = {name: fit_stage(name, runs) for name in runs[0].stages}
-    return CostModel(measured_on=in_words(), driver_ms_per_unit=driver_ms_per_unit(), stages=stages)
+    driver_ms, worker_ms = spark_ms_per_unit()
+    return CostModel(measured_on=in_words(), driver_ms_per_unit=driver_ms, worker_ms_per_unit=worker_ms, stages=stages)
 
 
 def fit_stage(name: str, runs: Sequence[Run]) -> StageCost:
@@ -273,16 +275,25 @@ def kilobytes(name: str, run: Run) -> tuple[float, float]:
     return read[name], per_row[name]
 
 
-def driver_ms_per_unit(units: int = 2000) -> float:
-    """Spark's own cost of a task that does nothing."""
+def spark_ms_per_unit(units: int = 400) -> tuple[float, float]:
+    """Spark's own cost of a task that does nothing: in the driver (no Python), and in the Python worker beside that."""
     spark = start_session("empty tasks", f"local[{CORES}]")
     sc = spark.sparkContext
-    sc.parallelize(range(20), 20).mapPartitions(list).collect()
-    started = time.perf_counter()
-    sc.parallelize(range(units), units).mapPartitions(list).collect()
-    seconds = time.perf_counter() - started
+
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    def with_python(n: int) -> object:
+        return sc.parallelize(range(n), n).mapPartitions(list).collect()
+
+    with_python(20)
+    spark.range(0, 20, 1, 20).count()
+    without = seconds(lambda: spark.range(0, units, 1, units).count())
+    beside = seconds(lambda: with_python(units)) - without
     spark.stop()
-    return round(1e3 * seconds / units, 2)
+    return round(1e3 * without / units, 2), round(1e3 * beside * CORES / units, 2)
 
 
 def machine() -> dict[str, Any]:
@@ -302,7 +313,7 @@ def write_model(model: CostModel) -> None:
     stages = {**load_cost_model().model_dump()["stages"], **model.model_dump()["stages"]}
     head = "# What the stages cost, for predictions (docs/scale.md). "
     head += "Written by `python benchmarks/scale_model.py --write`.\n"
-    tree = {"measured_on": model.measured_on, "driver_ms_per_unit": model.driver_ms_per_unit, "stages": stages}
+    tree = {**model.model_dump(), "stages": stages}
     path.write_text(head + yaml.safe_dump(tree, sort_keys=False, width=120))
 
 
@@ -312,18 +323,22 @@ def markdown(model: CostModel, runs: Sequence[Run], large: Run, predicted: Mappi
     for name, c in model.stages.items():
         moved = f"{c.read_kb_per_row:.1f}, {c.written_kb_per_row:.1f}"
         lines.append(f"| {name} | {c.start_s:.1f} | {c.worker_ms_per_row:.2f} | {c.rows_per_unit} | {moved} |")
-    lines += ["", f"Spark's own cost of a unit: {model.driver_ms_per_unit} ms.", ""]
+    own = f"{model.driver_ms_per_unit} ms in the driver, {model.worker_ms_per_unit} in a worker"
+    lines += ["", f"Spark's own cost of a unit: {own}.", ""]
     lines += [f"| {large.tasks} tasks | rows | predicted, s | took, s | rows/s |", "|---|---|---|---|---|"]
     for name, stage in large.stages.items():
         took = stage["seconds"]
         lines.append(f"| {name} | {stage['rows']} | {predicted[name]:.0f} | {took:.0f} | {stage['rows'] / took:.0f} |")
     took = sum(s["seconds"] for s in large.stages.values())
     lines.append(f"| all | | {sum(predicted.values()):.0f} | {took:.0f} | |")
-    lines += ["", "| tasks | wall, s | largest worker, MB | of it private | bank pages, counted by each | shared out |"]
+    lines += [
+        "",
+        "| tasks | wall, s | largest worker, MB | without the bank | bank pages, summed over workers | shared out |",
+    ]
     lines.append("|---|---|---|---|---|---|")
     for run in [*runs, large]:
         m = run.memory
-        cells = (f"{run.wall_s:.0f}", *(f"{v:.0f}" for v in (m.rss, m.private, m.bank_rss, m.bank_pss)))
+        cells = (f"{run.wall_s:.0f}", *(f"{v:.0f}" for v in (m.rss, m.own, m.bank_rss, m.bank_pss)))
         lines.append(f"| {run.tasks} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -156,9 +156,10 @@ def _only_one(lock: Path) -> Iterator[None]:
     which another user's file allows too.
     """
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
-    except PermissionError:  # fs.protected_regular: no O_CREAT on another user's file in a folder for all
-        descriptor = os.open(lock, os.O_RDONLY)
+        try:
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o666)
+        except PermissionError:  # fs.protected_regular: no O_CREAT on another user's file in a folder for all
+            descriptor = os.open(lock, os.O_RDONLY)
     except OSError as error:
         raise StorageError(
             f"{lock.parent}: cannot write source banks here ({error.strerror}); set {CACHE_VARIABLE}"

@@ -32,8 +32,8 @@ from dhs_pipeline.storage import Location
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_STAMP_ROW_GROUP = 256
-"""Rows of the stamps table that a worker holds at once: about 40 MB with all layers, before compression."""
+_STAMP_ROW_GROUP = 128
+"""Rows of the stamps table that a worker holds at once: about 20 MB with all layers, before compression."""
 
 _ROWS_AT_ONCE = 64
 """Rows that are rendered before they are handed on."""

@@ -3,7 +3,7 @@
 A stage is a start, then rows spread over cores, then the tail of the last units::
 
     seconds = start + max(processor, network, driver) + last unit
-    processor = rows · worker_ms_per_row / (nodes · vcpus_per_node · vcpu_speed)
+    processor = (rows · worker_ms_per_row + units · worker_ms_per_unit) / (nodes · vcpus_per_node · vcpu_speed)
     network   = rows · (read + written) / (nodes · network_mb_per_s)
     driver    = units · driver_ms_per_unit
 
@@ -53,13 +53,17 @@ class CostModel(Model):
     measured_on
         That machine, in words.
     driver_ms_per_unit
-        Spark's scheduling of one unit, and its receipt.
+        Spark's scheduling of one unit, which the driver does one after another.
+    worker_ms_per_unit
+        What Spark's Python worker spends on a task before it begins, in parallel: mostly on reading the directories of
+        the zip files and jars on its path again (``importlib.invalidate_caches`` in pyspark/worker_util.py).
     stages
         ``4a``, ``4b``, ``4c <generation>``, ``4p5`` → cost.
     """
 
     measured_on: str
     driver_ms_per_unit: NonNegative
+    worker_ms_per_unit: NonNegative
     stages: dict[str, StageCost]
 
 
@@ -116,11 +120,13 @@ def predict(model: CostModel, stage: str, rows: int, capacity: Capacity) -> Step
         raise ValueError(f"rows must not be negative, got {rows}")
     cost = model.stages[stage]
     cores = capacity.nodes * capacity.vcpus_per_node
+    units = math.ceil(rows / cost.rows_per_unit)
+    worker_ms = rows * cost.worker_ms_per_row + units * model.worker_ms_per_unit
     unit_s = min(rows, cost.rows_per_unit) * cost.worker_ms_per_row / 1e3 / capacity.vcpu_speed
     parts = {
-        "processor": rows * cost.worker_ms_per_row / 1e3 / capacity.vcpu_speed / cores,
+        "processor": worker_ms / 1e3 / capacity.vcpu_speed / cores,
         "network": _network_s(cost, rows, capacity),
-        "driver": math.ceil(rows / cost.rows_per_unit) * model.driver_ms_per_unit / 1e3,
+        "driver": units * model.driver_ms_per_unit / 1e3,
     }
     work = max(parts, key=parts.__getitem__)
     # The cores become free one by one while the last units are done: half a unit on average.

@@ -13,6 +13,7 @@ from install_sandbox import MACHINE, Sandbox, locked, make_bundle_module, needs_
 from dhs_pipeline.cli import main
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.session import find_java_home
+from dhs_pipeline.simulate import load_simulation_settings, simulate_survey
 from dhs_pipeline.storage import Location
 
 pytestmark = [pytest.mark.slow, needs_bundles_python]
@@ -40,6 +41,9 @@ def test_a_machine_without_a_network_runs_the_stages_with_it(
     machine = Sandbox(tmp_path / "machine")
     installed = machine.run(*without_network(), "/bin/bash", str(bundle / "bootstrap" / "install.sh"), str(bundle))
     assert installed.returncode == 0, installed.stderr[-3000:]
+    lost = machine.run("/bin/bash", str(bundle / "bootstrap" / "install.sh"), str(bundle), "--bank", "/not/there")
+    assert lost.returncode != 0
+    assert "/not/there: no built source bank" in lost.stderr
     kernels = snapshot(machine.home / "numba")
     run = tmp_path / "run"
 
@@ -48,8 +52,11 @@ def test_a_machine_without_a_network_runs_the_stages_with_it(
         assert done.returncode == 0, done.stderr[-3000:]
 
     spark = spark_from_outside(tmp_path / "spark" / "python")
+    survey = simulate_survey(tmp_path / "survey", load_simulation_settings())  # with GalSim, which no cluster has
     where = ("--out", str(run), "--quiet", "--master", "local[2]")
-    here("dhs", "run", *where, "--generations", "control", *(word for s in SETTINGS for word in ("--set", s)))
+    inputs = ("--config", "demo", "--data", str(survey.data_dir), "--parent", str(survey.parent_path))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    here("dhs", "run", *where, *inputs, *settings, "--generations", "control")
     job = machine.home / "bundle" / "jobs" / "stage_4c_inject.py"
     here("python", str(job), *where, "--generation", "gen7")
     made = digest_path(Location.of(run / "phase4c" / "gen7" / "stamps"))

@@ -8,19 +8,19 @@ from dhs_pipeline.config import ConfigError
 from dhs_pipeline.scale import Capacity, CostModel, StageCost, load_cost_model, predict
 
 COST = StageCost(start_s=10, worker_ms_per_row=5, read_kb_per_row=10, written_kb_per_row=50, rows_per_unit=100)
-MODEL = CostModel(measured_on="paper", driver_ms_per_unit=4, stages={"4c gen7": COST})
+MODEL = CostModel(measured_on="paper", driver_ms_per_unit=4, worker_ms_per_unit=20, stages={"4c gen7": COST})
 
 
 def test_rows_are_shared_by_cores_and_the_last_units_are_waited_for() -> None:
     took = predict(MODEL, "4c gen7", 1_000_000, Capacity(nodes=10, vcpus_per_node=8))
-    assert took.seconds == pytest.approx(10 + 1_000_000 * 0.005 / 80 + 0.25)
+    assert took.seconds == pytest.approx(10 + (1_000_000 * 0.005 + 10_000 * 0.02) / 80 + 0.25)
     assert took.bottleneck == "processor"
 
 
 def test_slow_vcpus_take_longer() -> None:
     fast, slow = (Capacity(nodes=1, vcpus_per_node=2, vcpu_speed=speed) for speed in (1.0, 0.5))
     extra = predict(MODEL, "4c gen7", 10_000, slow).seconds - predict(MODEL, "4c gen7", 10_000, fast).seconds
-    assert extra == pytest.approx(10_000 * 0.005 / 2 + 0.25)
+    assert extra == pytest.approx((10_000 * 0.005 + 100 * 0.02) / 2 + 0.25)
 
 
 def test_a_thin_network_is_the_bottleneck() -> None:
