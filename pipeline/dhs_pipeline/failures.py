@@ -24,7 +24,8 @@ _LAST_ATTEMPT = re.compile(
     re.DOTALL,
 )
 _PYTHON_ERROR = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
-_AFTERWARDS = "what has finished stays, the same command does the rest"
+_AFTERWARDS = "what has finished stays"
+_SAME_COMMAND = "same command"
 
 
 @contextmanager
@@ -43,7 +44,8 @@ def told_in_one_line(label: str) -> Iterator[None]:
     except Py4JJavaError as error:
         if (reason := outside_reason(str(error))) is None:
             raise
-        raise JobFailedError(f"{label}: {reason}; {_AFTERWARDS}") from error
+        advice = "" if _SAME_COMMAND in reason else f", the {_SAME_COMMAND} does the rest"
+        raise JobFailedError(f"{label}: {reason}; {_AFTERWARDS}{advice}") from error
 
 
 def outside_reason(text: str) -> str | None:

@@ -198,10 +198,40 @@ def driver(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     outcome.require(not (out / STAGE_4C / "_SUCCESS").exists(), "_SUCCESS after a killed driver")
     resumed = submit_4c(cluster, out)
     outcome.require(resumed.wait() == 0, f"exit code {resumed.wait()}: {resumed.told()}")
-    after = receipts(out / STAGE_4C)
+    _check_kept(outcome, before, receipts(out / STAGE_4C))
+    return _finished(outcome, ground, out, events, [killed, resumed])
+
+
+def every_worker(ground: Ground, cluster: StandaloneCluster) -> Outcome:
+    """Every Python worker dies until Spark gives up; when the cause is gone the same command does the rest."""
+    outcome, out, events = Outcome("every-worker"), ground.copy("every-worker"), Events(cluster)
+    stopped = submit_4c(cluster, out)
+    wait_for_receipts(stopped, out / STAGE_4C, UNITS_BEFORE_THE_FAULT)
+    outcome.fault = "every Python worker (SIGKILL) until the job fails, then the same command again"
+    while stopped.is_running():
+        _signal(cluster.python_workers(), "kill")
+    before = receipts(out / STAGE_4C)
+    _check_one_line(outcome, stopped, "Python worker exited unexpectedly")
+    resumed = submit_4c(cluster, out)
+    outcome.require(resumed.wait() == 0, f"exit code {resumed.wait()}: {resumed.told()}")
+    _check_kept(outcome, before, receipts(out / STAGE_4C))
+    return _finished(outcome, ground, out, events, [stopped, resumed])
+
+
+def _check_one_line(outcome: Outcome, job: Submission, reason: str) -> None:
+    """The job ended with exit code 2 and one line that gives the reason."""
+    told = job.told()
+    outcome.said = " / ".join(told)
+    outcome.require(job.wait() == 2, f"exit code {job.wait()}, not 2")
+    outcome.require(len(told) == 1, f"{len(told)} lines from dhs, not one")
+    outcome.require(any(reason in line for line in told), f"the message does not say {reason!r}")
+    outcome.require("Traceback (most recent call last)" not in job.text(), "a traceback beside the message")
+
+
+def _check_kept(outcome: Outcome, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
+    """No finished unit was written again."""
     again = sorted(unit for unit, written in before.items() if after.get(unit) != written)
     outcome.require(not again, f"finished units were done again: {', '.join(again)}")
-    return _finished(outcome, ground, out, events, [killed, resumed])
 
 
 def two_drivers(ground: Ground, cluster: StandaloneCluster) -> Outcome:
@@ -315,14 +345,8 @@ def _fill_and_resume(
 ) -> None:
     events, stage_dir = Events(cluster), disk.seen / GENERATION
     stopped = submit_4c(cluster, out)
-    outcome.require(stopped.wait() == 2, f"exit code {stopped.wait()} with a full disk, not 2")
-    told = stopped.told()
-    outcome.said = " / ".join(told)
-    outcome.require(len(told) == 1, f"{len(told)} lines from dhs with a full disk, not one")
-    outcome.require(
-        any("No space left on device" in line for line in told), "the message does not say that the disk is full"
-    )
-    outcome.require("Traceback" not in stopped.text().split("dhs: ")[-1], "a traceback after the message")
+    stopped.wait()
+    _check_one_line(outcome, stopped, "o space left on")  # this disk, or device
     outcome.require(not (stage_dir / "_SUCCESS").exists(), "_SUCCESS on a full disk")
     whole = checksums(ground.run / STAGE_4C)
     for name, checksum in checksums(stage_dir).items():
@@ -332,8 +356,7 @@ def _fill_and_resume(
     resumed = submit_4c(cluster, out)
     outcome.require(resumed.wait() == 0, f"exit code {resumed.wait()}: {resumed.told()}")
     after = receipts(stage_dir)
-    again = sorted(unit for unit, written in before.items() if after.get(unit) != written)
-    outcome.require(not again, f"finished units were done again: {', '.join(again)}")
+    _check_kept(outcome, before, after)
     outcome.compare(ground.undisturbed(STAGE_4C), stage_dir)
     outcome.units, outcome.attempts = len(after), events.attempts()
     outcome.seconds, outcome.undisturbed_s = stopped.seconds + resumed.seconds, ground.seconds.get(STAGE_4C)
@@ -412,6 +435,7 @@ def slow_node(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     job = submit_4c(
         cluster,
         out,
+        network_timeout="600s",  # slow, not lost
         speculation="true",
         speculation_interval="200ms",
         speculation_quantile=0.3,
@@ -476,6 +500,7 @@ SCENARIOS: dict[str, Callable[[Ground, StandaloneCluster], Outcome]] = {
     "executor": executor,
     "machine": machine,
     "driver": driver,
+    "every-worker": every_worker,
     "corrupt-brick": corrupt_brick,
     "full-disk": full_disk,
     "slow-node": slow_node,

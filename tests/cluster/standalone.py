@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -183,6 +184,7 @@ class StandaloneCluster:
             "SPARK_LOCAL_DIRS": str(self.folder / "work"),
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": _SMALL_JVM,
+            "SPARK_MASTER_OPTS": "-Dspark.worker.timeout=600",  # seconds; a stopped machine is slow, not lost
             "JAVA_HOME": _with_spark_options(Path(find_java_home())),
             "PYSPARK_PYTHON": sys.executable,
             "PYSPARK_DRIVER_PYTHON": sys.executable,
@@ -298,9 +300,18 @@ class StandaloneCluster:
                     yield json.loads(line)
 
     def task_starts(self) -> int:
-        """Tasks that executors began, by their own logs: these survive a driver."""
-        logs = (self.folder / "work").glob("app-*/*/stderr")
-        return sum(log.read_text(errors="replace").count(" Executor: Running task ") for log in logs)
+        """Tasks that executors began.
+
+        The event log of a killed driver lacks its last entries, the log of a killed executor too: the longer counts.
+        """
+        begun = Counter[str]()
+        for log in (self.folder / "work").glob("app-*/*/stderr"):
+            begun[log.parts[-3]] += log.read_text(errors="replace").count(" Executor: Running task ")
+        for log in (self.folder / "events").iterdir():
+            told = log.read_text(errors="replace").count('"Event":"SparkListenerTaskStart"')
+            application = log.name.removesuffix(".inprogress")
+            begun[application] = max(begun[application], told)
+        return begun.total()
 
     # --- ending --------------------------------------------------------------------------------------------------
 
