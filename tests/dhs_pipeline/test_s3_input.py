@@ -62,7 +62,7 @@ def test_light_columns_leave_the_stamps_where_they_are(stamps: Location, proxy: 
     with stamps.open_input() as source:
         assert pq.ParquetFile(source).read(columns=names).equals(table.select(names))
     groups = ROWS // GROUP
-    assert len(proxy.requests) <= 1 + groups
+    assert len(proxy.requests) <= 2 * (1 + groups)  # threads that ask at once may fetch a range twice
     assert fetched(proxy) <= ((groups * storage_settings().parquet_read_ahead_kib) + 256) << 10
     proxy.reset()
     assert stamps.read_table(names).equals(table.select(names))

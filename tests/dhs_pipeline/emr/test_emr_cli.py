@@ -103,7 +103,7 @@ def test_a_plan_without_anything_shows_the_shape(capsys: pytest.CaptureFixture[s
 def test_a_plan_counts_hours_and_dollars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf = Path(shutil.copytree(ROOT / "conf", tmp_path / "conf"))
     (conf / "emr" / "cost_model.yaml").write_text(
-        "measured_on: a test\ndriver_ms_per_unit: 0.0\nstages:\n"
+        "measured_on: a test\ndriver_ms_per_unit: 0.0\nworker_ms_per_unit: 0.0\nstages:\n"
         + "".join(
             f"  {stage}: {{start_s: 60.0, worker_ms_per_row: {ms}, read_kb_per_row: 0, written_kb_per_row: 0, "
             "rows_per_unit: 1}\n"

@@ -39,14 +39,16 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def emr(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of an account where nothing runs yet, with an empty bucket ``stage``."""
-    import urllib.request
+    from moto.backends import get_backend
 
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (CLEAN | {"AWS_ENDPOINT_URL": server, "AWS_DEFAULT_REGION": "us-east-1"}).items():
         monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST"))
-    boto3.client("s3").create_bucket(Bucket="stage")
+    for service in ("emr", "emrserverless"):  # not all of moto: other tests keep their bucket in the same process
+        get_backend(service).reset()
+    bucket = boto3.resource("s3").create_bucket(Bucket="stage")
+    bucket.objects.all().delete()
     return boto3.client("emr")
 
 
