@@ -144,9 +144,11 @@ $(SPARK35)/.installed: requirements-spark35.lock pyproject.toml
 
 test-spark35: $(SPARK35)/.installed  ## the tests that use Spark, on Spark 3.5 (EMR 7), in an environment of its own
 	$(SPARK35)/bin/python -m pytest -m "spark and not slow"
+	$(SPARK35)/bin/python -m pytest -m slow tests/cluster -k outlives
 
 test-spark41: $(STAMP)  ## the same on Spark 4.1 (EMR 8), the version of requirements.lock
 	$(VENV)/bin/python -m pytest -m "spark and not slow"
+	$(VENV)/bin/python -m pytest -m slow tests/cluster -k outlives
 
 check: $(STAMP)  ## style and types
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,7 @@ from standalone import StandaloneCluster
 pytestmark = pytest.mark.spark
 
 
+@pytest.mark.slow
 def test_a_job_outlives_an_executor_and_its_next_run_the_driver(
     drawn_ground: Ground, cluster: StandaloneCluster
 ) -> None:
