@@ -156,12 +156,20 @@ def configurations(cluster: Cluster, region: str | None) -> list[dict[str, Any]]
 
 def spark_defaults(cluster: Cluster, region: str | None) -> dict[str, str]:
     """Every Spark property of the cluster."""
-    spark, worker = cluster.spark, cluster.worker
-    driver = spark.driver_on(worker)
+    spark = cluster.spark
     environment = spark.environment | {"PYSPARK_PYTHON": spark.python}
     if region is not None:  # containers do not know where they run, and boto3 does not ask the machine
         environment |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    layout = {
+    executors = {f"spark.executorEnv.{key}": value for key, value in environment.items()}
+    drivers = {f"spark.yarn.appMasterEnv.{key}": value for key, value in environment.items()}
+    return spark.spark_defaults | layout(cluster) | executors | drivers
+
+
+def layout(cluster: Cluster) -> dict[str, str]:
+    """How executors and the driver lie on the machines."""
+    worker = cluster.worker
+    driver = cluster.spark.driver_on(worker)
+    return {
         "spark.executor.cores": str(worker.executor_cores),
         "spark.executor.memory": f"{worker.executor_memory_mib}m",
         "spark.executor.memoryOverhead": f"{worker.executor_memory_overhead_mib}m",
@@ -170,9 +178,6 @@ def spark_defaults(cluster: Cluster, region: str | None) -> dict[str, str]:
         "spark.driver.memory": f"{driver.memory_mib}m",
         "spark.driver.memoryOverhead": f"{driver.memory_overhead_mib}m",
     }
-    executors = {f"spark.executorEnv.{key}": value for key, value in environment.items()}
-    drivers = {f"spark.yarn.appMasterEnv.{key}": value for key, value in environment.items()}
-    return spark.spark_defaults | layout | executors | drivers
 
 
 def _instances(cluster: Cluster, place: Place, keep: bool) -> dict[str, Any]:

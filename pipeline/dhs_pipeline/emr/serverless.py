@@ -15,7 +15,7 @@ from typing import Any
 from dhs_pipeline.emr.client import EmrError, told
 from dhs_pipeline.emr.config import Cluster
 from dhs_pipeline.emr.jobs import Job
-from dhs_pipeline.emr.requests import Place
+from dhs_pipeline.emr.requests import Place, layout
 
 _ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 _NOT_HERE = ("spark.yarn.", "spark.decommission.")
@@ -59,22 +59,13 @@ def build_start_job_run(cluster: Cluster, place: Place, application: Application
 
 def spark_properties(cluster: Cluster, region: str | None, archive: str | None) -> dict[str, str]:
     """Those of the cluster that make sense without nodes of one's own, in Serverless' names."""
-    spark, worker = cluster.spark, cluster.worker
-    driver = spark.driver_on(worker)
+    spark = cluster.spark
     python = spark.python if archive is None else "./environment/bin/python"
     environment = spark.environment | {"PYSPARK_PYTHON": python}
     if region is not None:
         environment |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     properties = {k: v for k, v in spark.spark_defaults.items() if not k.startswith(_NOT_HERE)}
-    properties |= {
-        "spark.executor.cores": str(worker.executor_cores),
-        "spark.executor.memory": f"{worker.executor_memory_mib}m",
-        "spark.executor.memoryOverhead": f"{worker.executor_memory_overhead_mib}m",
-        "spark.dynamicAllocation.maxExecutors": str(cluster.max_executors),
-        "spark.driver.cores": str(driver.cores),
-        "spark.driver.memory": f"{driver.memory_mib}m",
-        "spark.driver.memoryOverhead": f"{driver.memory_overhead_mib}m",
-    }
+    properties |= layout(cluster)
     if archive is not None:
         properties["spark.archives"] = f"{archive}#environment"
     properties |= {f"spark.executorEnv.{key}": value for key, value in environment.items()}
