@@ -100,7 +100,7 @@ class PixelLight:
 
     def lit(self) -> PixelLight:
         """The same light from its first to its last row and column that hold any."""
-        has_light = self.moments[:, 0].any(axis=0)
+        has_light = (self.moments[:, 0] != 0).any(axis=0)
         rows, columns = np.flatnonzero(has_light.any(axis=1)), np.flatnonzero(has_light.any(axis=0))
         if rows.size == 0:
             return PixelLight(self.moments[:, :, :0, :0], self.first_col, self.first_row)
