@@ -11,6 +11,7 @@ A row group is read and decompressed by Arrow, its column of stamps seen as stri
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from dhs_gen.stamps import read_stamp
 __all__ = ["StampBatch", "read_batches"]
 
 Array = NDArray[np.generic]
+_ARRAYS_KEPT = 64  # that are looked at before a new one is made; a buffer needs about 9 per layer
+_PROBE = [np.empty(0)]
+_UNUSED = sys.getrefcount(_PROBE[0])  # of an array that only a list holds, counted in the same words as below
 _ALONE = Share()
 _FOOTERS = 256  # footers kept: parsing one of 140 columns costs as much as decoding some 50 stamps
 _DTYPES: Mapping[str, type[np.generic]] = {"maskbits": np.int32}
@@ -108,13 +112,13 @@ class _Batches:
     """Batches that are being filled: stamp ``place`` of the share is stamp ``place % size`` of batch ``place // size``.
 
     The places of a buffer's stamps are drawn before any is read, so each is copied straight to where it stays, and
-    Arrow's memory is free again after each row group. (Keeping 8 row groups and drawing from them was half as fast:
-    the memory is new each time, and the system's page faults cost more than the copy.)
+    Arrow's memory is free again after each row group.
     """
 
     def __init__(self, size: int, total: int) -> None:
         self.size, self.total, self.planned, self.given = size, total, 0, 0
         self.open: dict[int, StampBatch] = {}
+        self.memory = _Memory()
 
     def put(self, read: _Read, places: NDArray[np.int64]) -> None:
         """Copy row i of a piece to ``places[i]``."""
@@ -145,9 +149,30 @@ class _Batches:
     def _empty(self, number: int, like: _Read) -> StampBatch:
         n = min(self.size, self.total - number * self.size)
         return StampBatch(
-            {layer: np.empty((n, *shape), _dtype(layer)) for layer, shape in like.shapes.items()},
+            {layer: self.memory.array((n, *shape), _dtype(layer)) for layer, shape in like.shapes.items()},
             {name: np.empty(n, column.dtype) for name, column in like.columns.items()},
         )
+
+
+class _Memory:
+    """Arrays for batches: one that nobody refers to any more is given again, else a new one.
+
+    New memory costs page faults, which take two to three times as long as copying the pixels. Views, tensors and
+    buffers of an array refer to it, so as long as one of them is there, it is not given again.
+    """
+
+    def __init__(self) -> None:
+        self._given: list[Array] = []
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+        """An array of any content."""
+        for i in range(len(self._given)):
+            if sys.getrefcount(self._given[i]) == _UNUSED:
+                array = self._given[i]
+                if array.shape == shape and array.dtype == dtype:
+                    return array
+        self._given = [*self._given[-_ARRAYS_KEPT + 1 :], np.empty(shape, dtype)]
+        return self._given[-1]
 
 
 class _Opened:

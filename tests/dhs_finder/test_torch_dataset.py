@@ -69,6 +69,13 @@ def test_ranks_get_equal_numbers_of_batches_and_no_stamp_twice(folder: Path, wor
     assert len(set(found)) == len(found) == {0: 60, 2: 48}[workers]
 
 
+def test_tensors_that_are_kept_do_not_change(folder: Path) -> None:
+    data = dataset(folder, Epoch(4, seed=1, buffer_row_groups=1))
+    kept = [batch["image"][:, 0] for batch in data]
+    for tensor, batch in zip(kept, data, strict=True):
+        assert torch.equal(tensor, batch["image"][:, 0])
+
+
 def test_the_reader_itself_needs_no_torch() -> None:
     code = "import sys, dhs_finder.reader; assert 'torch' not in sys.modules; assert 'dhs_pipeline' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
