@@ -24,7 +24,7 @@ from dhs_pipeline.matching import read_matches
 from dhs_pipeline.pairs import MatchOf, Member, members_of
 from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.rundir import RunDir
-from dhs_pipeline.schemas import METRICS, STAMPS, table_from_rows
+from dhs_pipeline.schemas import METRICS, STAMPS, TASK, table_from_rows
 from dhs_pipeline.sources import Banks, MadeSource, SourceMaker, check_banks, source_maker
 from dhs_pipeline.stage import open_stage, require_finished, run_units
 from dhs_pipeline.storage import Location
@@ -37,6 +37,9 @@ _STAMP_ROW_GROUP = 128
 
 _ROWS_AT_ONCE = 64
 """Rows that are rendered before they are handed on."""
+
+_RESULTS = pa.schema(list(STAMPS)[len(TASK) :])
+"""What 4c adds to the columns of a task."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +221,12 @@ class Renderer:
         """As :meth:`render`, a few rows at a time: stamps are heavy, and a unit of a survey has a thousand."""
         members = self.members(tasks, cutout_part, host_part)
         cutouts = _cutouts_of(cutout_part, [m.row for m in members])
+        made = tasks.select(TASK.names) if self._generation.pairing is None else _tasks_of(members)
         for first in range(0, len(members), _ROWS_AT_ONCE):
             some = members[first : first + _ROWS_AT_ONCE]
-            rows = [member.columns() | self._result(member, cutouts.get(member.row["host_id"])) for member in some]
-            yield table_from_rows(rows, STAMPS)
+            rows = [self._result(member, cutouts.get(member.row["host_id"])) for member in some]
+            results = table_from_rows(rows, _RESULTS)
+            yield pa.table([*made.slice(first, len(some)).columns, *results.columns], schema=STAMPS)
 
     def members(self, tasks: pa.Table, cutout_part: Location, host_part: Location | None = None) -> list[Member]:
         """MANIFEST rows → the rows to render, in their order."""
@@ -272,7 +277,7 @@ class Renderer:
         return str(row["artifact_profile"])
 
     def _result(self, member: Member, cutout: HostCutout | None) -> dict[str, object]:
-        result = self._variant(member) | {"arc_injected": 0, "cutout_ok": 0}
+        result = self._variant(member) | member.pair_columns() | {"arc_injected": 0, "cutout_ok": 0}
         try:
             stamp, made = self.stamp(member, cutout)
         except TaskFailed as failure:
@@ -292,6 +297,11 @@ class Renderer:
             if generation.artifact_profile == FROM_ROW
             else generation.artifact_profile,
         }
+
+
+def _tasks_of(members: Sequence[Member]) -> pa.Table:
+    """Columns of the tasks of paired rows; those of others are the manifest's."""
+    return table_from_rows([member.task_columns() for member in members], TASK)
 
 
 def _cutouts_of(part: Location, rows: Sequence[Mapping[str, Any]]) -> dict[str, HostCutout]:

@@ -49,10 +49,13 @@ class Member:
     def pair_id(self) -> str:
         return str(self.row["task_id"])
 
-    def columns(self) -> dict[str, object]:
-        """The columns of its task, and those that say what it is."""
-        return {name: self.row[name] for name in TASK.names} | {
-            "task_id": self.task_id,
+    def task_columns(self) -> dict[str, object]:
+        """The columns of its task."""
+        return {name: self.row[name] for name in TASK.names} | {"task_id": self.task_id}
+
+    def pair_columns(self) -> dict[str, object]:
+        """What it is of its pair."""
+        return {
             "pair_id": self.pair_id,
             "sample_kind": self.kind.value,
             "negative_kind": None if self.negative is None else self.negative.value,

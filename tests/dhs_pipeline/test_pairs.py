@@ -49,7 +49,7 @@ def test_without_pairing_a_row_is_itself() -> None:
 def test_a_prime_positive_has_its_control_and_one_negative() -> None:
     generation = paired("prime")
     assert generation.name == "gen7_prime"
-    positive, control, negative = (m.columns() for m in members_of(task(), generation))
+    positive, control, negative = (m.task_columns() | m.pair_columns() for m in members_of(task(), generation))
     assert [m["task_id"] for m in (positive, control, negative)] == [
         "task",
         stable_id("task", "control"),
@@ -89,8 +89,8 @@ def test_negatives_follow_the_weights() -> None:
 def test_a_matched_control_is_a_control_on_its_own_host() -> None:
     other = {name: f"other {name}" for name in HOST_COLUMNS}
     positive, control = members_of(task(), paired("matched_host"), {"own": Match(other)}.__getitem__)
-    row = control.columns()
-    assert positive.columns()["host_id"] == "own"
+    row = (control.task_columns() | control.pair_columns())
+    assert (positive.task_columns() | positive.pair_columns())["host_id"] == "own"
     assert {n: row[n] for n in HOST_COLUMNS} == other
     assert {row[n] for n in ARC_COLUMNS} == {None}
     assert (row["is_control"], row["pair_id"], row["task_id"]) == (1, "task", member_id("task", SampleKind.CONTROL))
@@ -104,8 +104,8 @@ def test_without_a_match_the_control_keeps_its_row_and_says_why() -> None:
     _, control = members_of(task(), paired("matched_host"), lambda _: match)
     assert control.failure is not None
     assert (control.failure.status, control.failure.message) == (Status.NO_MATCHED_HOST, "nobody")
-    assert control.columns()["host_id"] == "own"
-    assert control.columns()["is_control"] == 1
+    assert (control.task_columns() | control.pair_columns())["host_id"] == "own"
+    assert (control.task_columns() | control.pair_columns())["is_control"] == 1
     with pytest.raises(ValueError, match="match_of must be given"):
         members_of(task(), paired("matched_host"))
 
