@@ -42,8 +42,8 @@ CONVERGED = Accuracy(rays_per_resolution=3.0, min_supersampling=9, max_supersamp
 TASKS, TASKS_FULL = 12, 24
 GENERATIONS = ("gen5", "gen7")
 
-_FACTORS = (3, 5, 7, 9, 11, 13, 15, 17, 21)
-_FACTORS_FULL = tuple(range(3, 33, 2))
+FACTORS = (3, 5, 7, 9, 11, 13, 15, 17, 21)
+FACTORS_FULL = tuple(range(3, 33, 2))
 _GALSIM_FACTORS = (3, 5, 7, 9)
 _TIMED_PER_FACTOR = 3
 _REPEATS = 5
@@ -86,7 +86,7 @@ def measure(inputs: Inputs, tasks: int | None = None) -> list[Measurement]:
     run = prepare_run(inputs.work / "kernel", inputs, tasks_per_host=36, tasks_per_shard=128)
     config, jobs = run.config(), positive_jobs(run, tasks or (TASKS_FULL if inputs.full else TASKS))
     banks = Banks(cosmos=Location.of(str(bank_of(inputs))))
-    factors = _FACTORS_FULL if inputs.full else _FACTORS
+    factors = FACTORS_FULL if inputs.full else FACTORS
     return [measure_generation(name, jobs, config, banks, factors) for name in GENERATIONS]
 
 
@@ -104,8 +104,8 @@ def measure_generation(
     renderer = Renderer(generation, banks, config)
     whole = [lambda j=job: renderer.stamp(members_of(j.row, generation)[0], j.cutout) for job in jobs]
     # Both lenstronomys shoot the same rays; the search is done with the faster one.
-    tries = search(lenstronomy_by_hand, ground, factors)
-    galsim = search(galsim_of_lensed, ground, _GALSIM_FACTORS)
+    tries = search(lenstronomy_by_hand, scenes, ground.truths, factors)
+    galsim = search(galsim_of_lensed, scenes, ground.truths, _GALSIM_FACTORS)
     return Told(
         generation=name,
         ours=errors,
@@ -145,12 +145,12 @@ def seconds_of(work: Sequence[Callable[[], object]]) -> list[float]:
     return [statistics.median(found[str(i)]) for i in range(len(work))]
 
 
-def search(peer: Peer, ground: Ground, factors: Iterable[int]) -> list[Try]:
+def search(peer: Peer, scenes: Sequence[Scene], truths: Sequence[Arcs], factors: Iterable[int]) -> list[Try]:
     """Each task at growing supersampling until it is within the tolerance."""
     tries: list[Try] = []
-    waiting = list(range(len(ground.scenes)))
+    waiting = list(range(len(scenes)))
     for factor in factors:
-        now = [Try(t, factor, error_percent(peer(ground.scenes[t], factor)(), ground.truths[t])) for t in waiting]
+        now = [Try(t, factor, error_percent(peer(scenes[t], factor)(), truths[t])) for t in waiting]
         tries += now
         waiting = [x.task for x in now if not x.passes]
     return tries
@@ -261,8 +261,8 @@ class Told:
         setting = f"lenstronomy at supersampling {self.book.coarsest_for_all}, the smallest that serves all"
         if failed:
             setting = (
-                f"{len(failed)} of them out of lenstronomy's reach at supersampling {failed[0].factor}: each task at its "
-                "own, those at that, so the ratio is a lower bound"
+                f"{len(failed)} of them out of lenstronomy's reach at supersampling {failed[0].factor}: each task "
+                "at its own, those at that, so the ratio is a lower bound"
             )
         return (
             f"{len(best)} tasks, {setting}. Errors in % of the peak (median, largest): ours {_two(self.ours)}; our "
@@ -272,7 +272,7 @@ class Told:
         )
 
     def _setting(self, factor: int) -> str:
-        """How many tasks are within the tolerance from here on, the errors of those tried (median, largest), and the cost."""
+        """How many tasks are within the tolerance so far, errors of those tried (median, largest), and the cost."""
         tried = [x for x in self.tries if x.factor == factor]
         served = sum(x.passes for x in self.tries if x.factor <= factor)
         cost = f", {1e3 * self.book.by_factor[factor]:.0f} ms" if factor in self.book.by_factor else ""
