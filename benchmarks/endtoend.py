@@ -290,7 +290,7 @@ class Ground:
             Check("rows without a stamp", failed, 0, "rows"),
         )
 
-    def _error(self, job: Job, row) -> float:  # type: ignore[no-untyped-def]
+    def _error(self, job: Job, row) -> float:
         layers = read_stamp(row["stamp_npz"])
         arcs = {b: layers[f"arc_{b}"] / row[f"unlensed_flux_{b}_nmgy"] for b in "grz"}
         return error_percent(arcs, true_arcs(scene_of(job, template_of(job, self.make), self.config.survey)))

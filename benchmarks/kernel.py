@@ -42,10 +42,10 @@ CONVERGED = Accuracy(rays_per_resolution=3.0, min_supersampling=9, max_supersamp
 TASKS, TASKS_FULL = 12, 24
 GENERATIONS = ("gen5", "gen7")
 
-FACTORS = (3, 5, 7, 9, 11, 13, 15, 17, 21)
+FACTORS = (3, 5, 7, 9, 11, 13, 15)
 FACTORS_FULL = tuple(range(3, 33, 2))
-_GALSIM_FACTORS = (3, 5, 7, 9)
-_TIMED_PER_FACTOR = 3
+_GALSIM_FACTORS = (3, 5, 7)
+_TIMED_PER_FACTOR = 2
 _REPEATS = 5
 
 Peer = Callable[[Scene, int], Callable[[], Arcs]]

@@ -126,7 +126,7 @@ def plot_history(runs: Sequence[Run], file: Path) -> bool:
     return True
 
 
-def _axes():  # type: ignore[no-untyped-def]
+def _axes():
     import matplotlib
 
     matplotlib.use("Agg")
@@ -135,7 +135,7 @@ def _axes():  # type: ignore[no-untyped-def]
     return plt.subplots(figsize=(7, 4.5))[1]
 
 
-def _save(axes, file: Path) -> None:  # type: ignore[no-untyped-def]
+def _save(axes, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     file.parent.mkdir(parents=True, exist_ok=True)
