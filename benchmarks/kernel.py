@@ -39,7 +39,7 @@ TOLERANCE_PERCENT = 0.3
 """Of the peak of a band: what both sides have to reach."""
 
 CONVERGED = Accuracy(rays_per_resolution=3.0, min_supersampling=9, max_supersampling=151, moment_order=6)
-TASKS, TASKS_FULL = 12, 24
+TASKS, TASKS_FULL = 8, 24
 GENERATIONS = ("gen5", "gen7")
 
 FACTORS = (3, 5, 7, 9, 11, 13, 15)

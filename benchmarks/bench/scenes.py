@@ -176,12 +176,27 @@ def run_dir(out: Path) -> RunDir:
 
 
 def positive_jobs(run: RunDir, count: int) -> list[Job]:
-    """Tasks with an arc whose host has a cutout, spread evenly over the manifest."""
+    """``count`` tasks with an arc whose host has a cutout, spread evenly over the manifest.
+
+    Raises
+    ------
+    ValueError
+        If the shards that were looked at have fewer.
+    """
+    shards = list_shards(run)
+    chosen = [shards[i] for i in _spread(len(shards), min(count, len(shards)))]
     jobs: list[Job] = []
-    for shard in list_shards(run):
+    for number, shard in enumerate(chosen):
+        wanted = (number + 1) * count // len(chosen) - number * count // len(chosen)
         rows = [r for r in read_shard(shard).to_pylist() if not r["is_control"]]
+        rows = [rows[i] for i in _spread(len(rows), min(wanted, len(rows)))]
         cutouts = read_cutouts(run.cutouts / shard.part, {r["host_id"] for r in rows}, "grz")
         jobs += [Job(r, cutouts[r["host_id"]]) for r in rows if cutouts[r["host_id"]].status == "OK"]
     if len(jobs) < count:
-        raise ValueError(f"{run.where} has {len(jobs)} tasks with an arc and a cutout, {count} are needed")
-    return [jobs[i] for i in np.linspace(0, len(jobs) - 1, count).astype(int)]
+        raise ValueError(f"{run.where}: {len(jobs)} of {count} tasks have an arc and a cutout; give other bricks")
+    return jobs
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """``count`` different indices below ``length``, evenly apart."""
+    return [int(i) for i in np.linspace(0, length - 1, count)]
