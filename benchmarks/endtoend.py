@@ -136,8 +136,8 @@ def measure(inputs: Inputs) -> list[Measurement]:
             peer_ms / ours.cpu_ms,
             beside=(Figure("lenstronomy", peer_ms, "ms"), Figure("4c", ours.cpu_ms, "ms")),
             note=(
-                f"{_PEER_STAMPS} stamps by lenstronomy at supersampling {factor}{bound}, error {peer_error:.2f} % of the "
-                "peak; source, noise, weights, S/N, encoding and writing as in 4c; CPU time"
+                f"{_PEER_STAMPS} stamps by lenstronomy at supersampling {factor}{bound}, error {peer_error:.2f} % of "
+                "the peak; source, noise, weights, S/N, encoding and writing as in 4c; CPU time"
             ),
         ),
         Measurement(
@@ -154,7 +154,7 @@ def measure(inputs: Inputs) -> list[Measurement]:
                 Figure("CPU per stamp, 1 worker", on_one.cpu_ms, "ms"),
                 Figure("2 workers", ours.cpu_ms, "ms"),
             ),
-            note="from CPU time per stamp and time between units, which other load leaves alone; local[1] and local[2]",
+            note="from CPU time per stamp and time between units; local[1] and local[2], one after the other",
         ),
         Measurement(
             "flat",
