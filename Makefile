@@ -155,8 +155,8 @@ check: $(STAMP)  ## style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(STAMP)  ## throughput of the stages beside a lenstronomy loop
-	$(VENV)/bin/python benchmarks/throughput.py
+bench: $(STAMP)  ## the goals of speed beside what is measured: [DATA=… PARENT=… BANK=…] [ARGS="--full --only kernel"]
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/measure_goals.py $(if $(DATA),--data $(DATA) --parent $(PARENT)) $(if $(BANK),--bank $(BANK)) $(ARGS)
 
 parity: $(STAMP)  ## docs/parity.md: every kernel beside GalSim, lenstronomy and scipy
 	$(VENV)/bin/python benchmarks/parity.py
