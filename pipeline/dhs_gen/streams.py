@@ -19,6 +19,7 @@ __all__ = [
     "check_probabilities",
     "rng_from_hash",
     "stable_id",
+    "stable_ids",
     "stream",
     "unit_interval",
     "unit_intervals",
@@ -29,11 +30,12 @@ _SEPARATOR = b"\x00"
 
 def _digest(parts: tuple[object, ...], salt: str, size: int) -> bytes:
     """blake2b over the salt, then each part, each followed by a NUL byte."""
-    h = hashlib.blake2b(digest_size=size)
-    for part in (salt, *parts):
-        h.update(str(part).encode("utf-8"))
-        h.update(_SEPARATOR)
-    return h.digest()
+    return hashlib.blake2b(_encoded(salt, *parts), digest_size=size).digest()
+
+
+def _encoded(*parts: object) -> bytes:
+    """Each part as text in UTF-8 and a NUL byte."""
+    return b"".join([str(part).encode("utf-8") + _SEPARATOR for part in parts])
 
 
 def blake2b_u64(*parts: object, salt: str = "") -> int:
@@ -113,6 +115,17 @@ def _category(probs: ArrayLike, u: NDArray[np.float64]) -> NDArray[np.int64]:
 def stable_id(*parts: object) -> str:
     """32 hexadecimal digits (128 bits) that name ``parts``; used for task ids."""
     return _digest(parts, "id", 16).hex()
+
+
+def stable_ids(shared: Sequence[object], keys: Iterable[Sequence[object]]) -> list[str]:
+    """:func:`stable_id` of the shared parts and each key's own after them; what they share is hashed once."""
+    start = hashlib.blake2b(_encoded("id", *shared), digest_size=16)
+    names = []
+    for key in keys:
+        h = start.copy()
+        h.update(_encoded(*key))
+        names.append(h.hexdigest())
+    return names
 
 
 def stream(task_id: str, purpose: str, *, salt: str = "", band: str = "") -> np.random.Generator:
