@@ -23,6 +23,7 @@ __all__ = [
     "stream",
     "unit_interval",
     "unit_intervals",
+    "unit_intervals_by_salt",
 ]
 
 _SEPARATOR = b"\x00"
@@ -50,11 +51,21 @@ def unit_interval(*parts: object, salt: str = "") -> float:
 
 def unit_intervals(keys: Iterable[object], *, salt: str = "") -> NDArray[np.float64]:
     """:func:`unit_interval` of each key; hashing the salt once makes it several times faster than one by one."""
+    return unit_intervals_by_salt(keys, [salt])[salt]
+
+
+def unit_intervals_by_salt(keys: Iterable[object], salts: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+    """:func:`unit_intervals` of the same keys with each salt; the keys become bytes once."""
+    encoded = [str(key).encode("utf-8") + _SEPARATOR for key in keys]
+    return {salt: _unit_intervals(encoded, salt) for salt in salts}
+
+
+def _unit_intervals(encoded: Sequence[bytes], salt: str) -> NDArray[np.float64]:
     start = hashlib.blake2b(salt.encode("utf-8") + _SEPARATOR, digest_size=8)
     digests = bytearray()
-    for key in keys:
+    for key in encoded:
         h = start.copy()
-        h.update(str(key).encode("utf-8") + _SEPARATOR)
+        h.update(key)
         digests += h.digest()
     return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dhs_gen.lensing import populations
 from dhs_gen.lensing.cosmology import Cosmology, d_theta_e_d_sigma, theta_e_sis_arcsec
-from dhs_gen.streams import unit_intervals
+from dhs_gen.streams import unit_intervals_by_salt
 from dhs_pipeline.config import PopulationDesign, PowerLawCounts, SigmaV, SizeOfMagnitude
 from dhs_pipeline.manifest.draws import draw
 
@@ -27,7 +27,7 @@ POPULATION_DENSITY_AXES = {
 }
 """What the population design adds to the proposal density."""
 
-_DRAWN = ("sigma_v", "src_mag_r", "src_reff", "src_e", "shear")
+_PURPOSES = ("population_sigma_v", "population_src_mag_r", "population_src_reff", "population_src_e", "population_shear")
 
 Array = NDArray[np.float64]
 
@@ -52,13 +52,13 @@ def draw_population(
     ValueError
         If the design takes σ_v from the catalogue and a host has none.
     """
-    u = {name: unit_intervals(task_ids, salt=f"population_{name}") for name in _DRAWN}
-    sigma_v, p_sigma = _velocity_dispersions(design.sigma_v, hosts, u["sigma_v"])
+    u = unit_intervals_by_salt(task_ids, _PURPOSES)
+    sigma_v, p_sigma = _velocity_dispersions(design.sigma_v, hosts, u["population_sigma_v"])
     theta_e = theta_e_sis_arcsec(sigma_v, hosts.z_l, z_s, cosmology)
-    mag_r, p_mag = _magnitudes(design.src_mag_r, u["src_mag_r"])
-    reff, p_reff = _sizes(design.src_reff, mag_r, u["src_reff"])
-    e, p_e = draw(design.src_e, u["src_e"])
-    shear, p_shear = draw(design.shear, u["shear"])
+    mag_r, p_mag = _magnitudes(design.src_mag_r, u["population_src_mag_r"])
+    reff, p_reff = _sizes(design.src_reff, mag_r, u["population_src_reff"])
+    e, p_e = draw(design.src_e, u["population_src_e"])
+    shear, p_shear = draw(design.shear, u["population_shear"])
     values = {
         "theta_e_arcsec": theta_e,
         "lens_sigma_v_km_s": sigma_v,

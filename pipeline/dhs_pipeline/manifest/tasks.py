@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dhs_gen.streams import stable_ids, unit_interval, unit_intervals
+from dhs_gen.streams import stable_ids, unit_interval, unit_intervals, unit_intervals_by_salt
 from dhs_gen.uber.mixer import assign_modes_many
 from dhs_pipeline.config import PopulationDesign, RunConfig
 from dhs_pipeline.manifest.design import DesignPoints, design_points, points_per_host
@@ -205,7 +205,7 @@ def _brightness(design: Mapping[str, Array], hosts: HostFacts) -> dict[str, Arra
 def _draw(task_ids: list[str], theta_e_arcsec: Array, config: RunConfig) -> tuple[dict[str, object], Array]:
     """What design, mass model and redshifts leave open, and its density."""
     priors = config.priors
-    u = {p: unit_intervals(task_ids, salt=p) for p in _PURPOSES}
+    u = unit_intervals_by_salt(task_ids, _PURPOSES)
 
     offset_max = priors.source_offset_max_theta_e * theta_e_arcsec
     radius, azimuth = offset_max * np.sqrt(u["src_offset"]), 2.0 * math.pi * u["src_azimuth"]
