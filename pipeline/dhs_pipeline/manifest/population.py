@@ -27,7 +27,13 @@ POPULATION_DENSITY_AXES = {
 }
 """What the population design adds to the proposal density."""
 
-_PURPOSES = ("population_sigma_v", "population_src_mag_r", "population_src_reff", "population_src_e", "population_shear")
+_PURPOSES = (
+    "population_sigma_v",
+    "population_src_mag_r",
+    "population_src_reff",
+    "population_src_e",
+    "population_shear",
+)
 
 Array = NDArray[np.float64]
 
