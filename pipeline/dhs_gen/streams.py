@@ -21,9 +21,11 @@ __all__ = [
     "check_probabilities",
     "rng_from_hash",
     "stable_id",
+    "stable_ids",
     "stream",
     "unit_interval",
     "unit_intervals",
+    "unit_intervals_by_salt",
 ]
 
 _SEPARATOR = b"\x00"
@@ -31,11 +33,12 @@ _SEPARATOR = b"\x00"
 
 def _digest(parts: tuple[object, ...], salt: str, size: int) -> bytes:
     """blake2b over the salt, then each part, each followed by a NUL byte."""
-    h = hashlib.blake2b(digest_size=size)
-    for part in (salt, *parts):
-        h.update(str(part).encode("utf-8"))
-        h.update(_SEPARATOR)
-    return h.digest()
+    return hashlib.blake2b(_encoded(salt, *parts), digest_size=size).digest()
+
+
+def _encoded(*parts: object) -> bytes:
+    """Each part as text in UTF-8 and a NUL byte."""
+    return b"".join([str(part).encode("utf-8") + _SEPARATOR for part in parts])
 
 
 def blake2b_u64(*parts: object, salt: str = "") -> int:
@@ -50,11 +53,21 @@ def unit_interval(*parts: object, salt: str = "") -> float:
 
 def unit_intervals(keys: Iterable[object], *, salt: str = "") -> NDArray[np.float64]:
     """:func:`unit_interval` of each key; hashing the salt once makes it several times faster than one by one."""
+    return unit_intervals_by_salt(keys, [salt])[salt]
+
+
+def unit_intervals_by_salt(keys: Iterable[object], salts: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+    """:func:`unit_intervals` of the same keys with each salt; the keys become bytes once."""
+    encoded = [str(key).encode("utf-8") + _SEPARATOR for key in keys]
+    return {salt: _unit_intervals(encoded, salt) for salt in salts}
+
+
+def _unit_intervals(encoded: Sequence[bytes], salt: str) -> NDArray[np.float64]:
     start = hashlib.blake2b(salt.encode("utf-8") + _SEPARATOR, digest_size=8)
     digests = bytearray()
-    for key in keys:
+    for key in encoded:
         h = start.copy()
-        h.update(str(key).encode("utf-8") + _SEPARATOR)
+        h.update(key)
         digests += h.digest()
     return (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -115,6 +128,17 @@ def _category(probs: ArrayLike, u: NDArray[np.float64]) -> NDArray[np.int64]:
 def stable_id(*parts: object) -> str:
     """32 hexadecimal digits (128 bits) that name ``parts``; used for task ids."""
     return _digest(parts, "id", 16).hex()
+
+
+def stable_ids(shared: Sequence[object], keys: Iterable[Sequence[object]]) -> list[str]:
+    """:func:`stable_id` of the shared parts and each key's own after them; what they share is hashed once."""
+    start = hashlib.blake2b(_encoded("id", *shared), digest_size=16)
+    names = []
+    for key in keys:
+        h = start.copy()
+        h.update(_encoded(*key))
+        names.append(h.hexdigest())
+    return names
 
 
 def stream(task_id: str, purpose: str, *, salt: str = "", band: str = "") -> np.random.Generator:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -45,17 +46,17 @@ class Digest:
 def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Digest:
     """Digest of a table over ``columns``; None takes all but the split labels."""
     names = sorted(n for n in table.column_names if (n in columns if columns else n not in SPLIT_LABELS))
-    header = "\x00".join(names).encode()
+    start = hashlib.blake2b("\x00".join(names).encode(), digest_size=16)
     fixed: list[pa.Array] = []
     variable: list[pa.Array] = []
     for name in names:
         column = table.column(name).combine_chunks()
         (fixed if _is_fixed_width(column.type) else variable).append(column)
     blocks = _fixed_width_block(fixed, table.num_rows)
-    rows = [_variable_cells(column) for column in variable]
+    rows = [cells for short, group in groupby(variable, _is_short) for cells in _cells(list(group), short)]
     total = 0
     for i in range(table.num_rows):
-        h = hashlib.blake2b(header, digest_size=16)
+        h = start.copy()
         h.update(blocks[i])
         for cells in rows:
             h.update(cells[i])
@@ -100,7 +101,30 @@ def _fixed_width_block(columns: list[pa.Array], n_rows: int) -> list[bytes]:
         filled = pc.fill_null(column.cast(target), pa.scalar(0, target))
         values[:, k] = filled.to_numpy(zero_copy_only=False).view("<u8")
         valid[:, k] = column.is_valid().to_numpy(zero_copy_only=False)
-    return [v.tobytes() + x.tobytes() for v, x in zip(valid, values, strict=True)]
+    data, width = np.hstack([valid, values.view(np.uint8)]).tobytes(), 9 * len(columns)
+    return [data[i : i + width] for i in range(0, n_rows * width, width)]
+
+
+def _is_short(column: pa.Array) -> bool:
+    """Whether the cells are worth joining before they are hashed: text, or nothing at all."""
+    return pa.types.is_string(column.type) or column.null_count == len(column)
+
+
+def _cells(columns: list[pa.Array], short: bool) -> list[list[bytes]]:
+    """Lists of cells to hash one after another; those of neighbouring short columns are joined to one."""
+    if not short:
+        return [_variable_cells(column) for column in columns]
+    return [[b"".join(row) for row in zip(*map(_short_cells, columns), strict=True)]]
+
+
+def _short_cells(column: pa.Array) -> list[bytes]:
+    """:func:`_variable_cells`, made once for each value that occurs."""
+    if column.null_count == len(column):
+        return _variable_cells(column[:1]) * len(column)
+    encoded = column.dictionary_encode()
+    found = np.array([*_variable_cells(encoded.dictionary), *_variable_cells(pa.nulls(1, column.type))], dtype=object)
+    cells: list[bytes] = found[pc.fill_null(encoded.indices, len(found) - 1).to_numpy()].tolist()
+    return cells
 
 
 def _variable_cells(column: pa.Array) -> list[bytes]:

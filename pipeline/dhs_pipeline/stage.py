@@ -12,6 +12,7 @@ nothing. When all units have receipts the driver commits (:mod:`dhs_pipeline.com
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -207,6 +208,7 @@ def run_units(
     rows_done = sc.accumulator(0)
 
     def counted(part: Iterator[U]) -> Iterator[Receipt]:
+        _spare_imports_from_collection()
         for receipt in work(part):
             rows_done.add(receipt.rows)
             yield receipt
@@ -215,6 +217,14 @@ def run_units(
     sc.setJobDescription(label)
     with told_in_one_line(label), _progress_bar(label, total, lambda: int(rows_done.value), progress):
         return list(sc.parallelize(units, slices).mapPartitions(counted).collect())
+
+
+@cache
+def _spare_imports_from_collection() -> None:
+    """Spark collects garbage after each of its tasks, which walks over all objects of all imported modules (0.2 s of
+    processor); those of the first task on are left out. Once per process, or cyclic garbage of later tasks would stay.
+    """
+    gc.freeze()
 
 
 class _progress_bar:  # noqa: N801 - a context manager, read as a verb

@@ -20,8 +20,11 @@ from dhs_gen.streams import (
     categorical_from_hashes,
     rng_from_hash,
     stable_id,
+    stable_ids,
     stream,
     unit_interval,
+    unit_intervals,
+    unit_intervals_by_salt,
 )
 
 _PROGRAM = """
@@ -60,6 +63,17 @@ def test_hash_is_blake2b_of_salt_and_parts_each_ended_by_nul() -> None:
 def test_stable_id_is_128_bits_of_blake2b() -> None:
     assert stable_id("x", 2) == hashlib.blake2b(b"id\0x\0" + b"2\0", digest_size=16).hexdigest()
     assert len(stable_id()) == 32
+
+
+def test_many_keys_at_once_are_what_each_is_alone() -> None:
+    keys = ["a", "θ", "", 17]
+    by_salt = unit_intervals_by_salt(iter(keys), ["", "salt"])
+    for salt, values in by_salt.items():
+        assert values.tolist() == [unit_interval(k, salt=salt) for k in keys]
+        np.testing.assert_array_equal(unit_intervals(keys, salt=salt), values)
+    assert stable_ids(("x", 2), [("a", 0), ("θ", 1)]) == [stable_id("x", 2, "a", 0), stable_id("x", 2, "θ", 1)]
+    assert stable_ids(("x",), []) == []
+    assert unit_intervals([]).shape == (0,)
 
 
 def test_stream_is_philox_with_the_128_bit_key() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,35 @@ def rows() -> list[dict[str, object]]:
         }
         for i in range(20)
     ]
+
+
+def hashed_by_hand(content: list[dict[str, object]]) -> Digest:
+    """The rule of the digest, cell by cell."""
+    widths = {"x": "<d", "n": "<q"}
+    names = sorted(n for n in SCHEMA.names if n != "region_split")
+    total = 0
+    for row in content:
+        numbers = [row[n] for n in names if n in widths]
+        text = "\0".join(names).encode() + bytes(v is not None for v in numbers)
+        text += b"".join(struct.pack(widths[n], row[n] or 0) for n in names if n in widths)
+        for name in (n for n in names if n not in widths):
+            value = np.float32(row[name]).tobytes() if name == "pixels" and row[name] is not None else row[name]
+            cell = value.encode() if isinstance(value, str) else value
+            text += struct.pack("<q", -1) if cell is None else struct.pack("<q", len(cell)) + cell
+        total += int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+    return Digest(total % 2**128, len(content))
+
+
+@pytest.mark.parametrize("column", ["id", "x", "n", "blob", "pixels"])
+def test_digest_follows_its_rule(column: str) -> None:
+    assert digest(rows()) == hashed_by_hand(rows())
+    repeated = [r | {"id": f"θ{i % 3}"} for i, r in enumerate(rows())]
+    assert digest(repeated) == hashed_by_hand(repeated)
+    some_null = [r | {column: None} if i % 3 == 0 else r for i, r in enumerate(repeated)]
+    assert digest(some_null) == hashed_by_hand(some_null)
+    all_null = [r | {column: None} for r in repeated]
+    assert digest(all_null) == hashed_by_hand(all_null)
+    assert digest([]) == Digest()
 
 
 def digest(content: list[dict[str, object]]) -> Digest:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,10 +155,14 @@ def expected_number(
     population: SubhaloPopulation, theta_e_arcsec: float, slope: float, z_l: float, z_s: float, cosmology: Cosmology
 ) -> float:
     """Mean number of subhalos: f_sub times the mass of the lens over the mean bound mass."""
-    u, normal = np.meshgrid((np.arange(2000) + 0.5) / 2000, ndtri((np.arange(10) + 0.5) / 10), indexing="ij")
-    bound = float(bound_masses_msun(*_structure(population, u, normal, z_l, cosmology)).mean())
     total = lens_mass_msun(theta_e_arcsec, population.radius_theta_e, slope, z_l, z_s, cosmology)
-    return population.f_sub * total / bound
+    return population.f_sub * total / _mean_bound_mass_msun(population, z_l, cosmology)
+
+
+@lru_cache(maxsize=64)  # the tasks of a host follow one another and share its redshift
+def _mean_bound_mass_msun(population: SubhaloPopulation, z_l: float, cosmology: Cosmology) -> float:
+    u, normal = np.meshgrid((np.arange(2000) + 0.5) / 2000, ndtri((np.arange(10) + 0.5) / 10), indexing="ij")
+    return float(bound_masses_msun(*_structure(population, u, normal, z_l, cosmology)).mean())
 
 
 def _structure(

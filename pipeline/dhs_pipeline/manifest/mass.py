@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 def draw_mass(
-    mass: Mass, cosmology: Cosmology, task_ids: Sequence[str], z_l: float, z_s: Array, theta_e_arcsec: Array
+    mass: Mass, cosmology: Cosmology, task_ids: Sequence[str], z_l: Array, z_s: Array, theta_e_arcsec: Array
 ) -> tuple[dict[str, object], Array]:
     """Columns of the mass model and their density.
 
@@ -38,7 +38,7 @@ def draw_mass(
     task_ids
         The key of every draw.
     z_l, z_s, theta_e_arcsec
-        Lens redshift; source redshift and Einstein radius of each task, for the subhalos' masses and number.
+        Redshifts and Einstein radius of each task, for the subhalos' masses and number.
     """
     count = len(task_ids)
     density = np.ones(count)
@@ -56,9 +56,14 @@ def draw_mass(
     if mass.subhalos is not None:
         population = mass.subhalos.kernel()
         drawn = [
-            draw_subhalos(population, float(t), z_l, float(z), cosmology, stream(task_id, "subhalos"), float(slope))
-            for task_id, t, z, slope in zip(
-                task_ids, theta_e_arcsec, z_s, np.asarray(columns["lens_gamma"]), strict=True
+            draw_subhalos(population, theta_e, lens, source, cosmology, stream(task_id, "subhalos"), slope)
+            for task_id, theta_e, lens, source, slope in zip(
+                task_ids,
+                theta_e_arcsec.tolist(),
+                z_l.tolist(),
+                z_s.tolist(),
+                np.asarray(columns["lens_gamma"]).tolist(),
+                strict=True,
             )
         ]
         for name in ("x_arcsec", "y_arcsec", "rs_arcsec", "alpha_rs_arcsec", "trunc_arcsec"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dhs_gen.lensing import populations
 from dhs_gen.lensing.cosmology import Cosmology, d_theta_e_d_sigma, theta_e_sis_arcsec
-from dhs_gen.streams import unit_intervals
+from dhs_gen.streams import unit_intervals_by_salt
 from dhs_pipeline.config import PopulationDesign, PowerLawCounts, SigmaV, SizeOfMagnitude
 from dhs_pipeline.manifest.draws import draw
 
@@ -27,38 +27,44 @@ POPULATION_DENSITY_AXES = {
 }
 """What the population design adds to the proposal density."""
 
-_DRAWN = ("sigma_v", "src_mag_r", "src_reff", "src_e", "shear")
+_PURPOSES = (
+    "population_sigma_v",
+    "population_src_mag_r",
+    "population_src_reff",
+    "population_src_e",
+    "population_shear",
+)
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HostFacts:
-    """What the draws of a task need of its host; sigma_v is None where the parent has none."""
+    """What the draws of tasks need of their hosts, one element per task; sigma_v is NaN where the parent has none."""
 
-    host_id: str
-    mag_r: float
-    z_l: float
-    sigma_v_km_s: float | None
+    host_id: NDArray[np.object_]
+    mag_r: Array
+    z_l: Array
+    sigma_v_km_s: Array
 
 
 def draw_population(
-    design: PopulationDesign, task_ids: Sequence[str], host: HostFacts, z_s: Array, cosmology: Cosmology
+    design: PopulationDesign, task_ids: Sequence[str], hosts: HostFacts, z_s: Array, cosmology: Cosmology
 ) -> tuple[dict[str, Array], Array]:
     """Values of the design's columns for each task, and their joint density.
 
     Raises
     ------
     ValueError
-        If the design takes σ_v from the catalogue and the host has none.
+        If the design takes σ_v from the catalogue and a host has none.
     """
-    u = {name: unit_intervals(task_ids, salt=f"population_{name}") for name in _DRAWN}
-    sigma_v, p_sigma = _velocity_dispersions(design.sigma_v, host, u["sigma_v"])
-    theta_e = theta_e_sis_arcsec(sigma_v, host.z_l, z_s, cosmology)
-    mag_r, p_mag = _magnitudes(design.src_mag_r, u["src_mag_r"])
-    reff, p_reff = _sizes(design.src_reff, mag_r, u["src_reff"])
-    e, p_e = draw(design.src_e, u["src_e"])
-    shear, p_shear = draw(design.shear, u["shear"])
+    u = unit_intervals_by_salt(task_ids, _PURPOSES)
+    sigma_v, p_sigma = _velocity_dispersions(design.sigma_v, hosts, u["population_sigma_v"])
+    theta_e = theta_e_sis_arcsec(sigma_v, hosts.z_l, z_s, cosmology)
+    mag_r, p_mag = _magnitudes(design.src_mag_r, u["population_src_mag_r"])
+    reff, p_reff = _sizes(design.src_reff, mag_r, u["population_src_reff"])
+    e, p_e = draw(design.src_e, u["population_src_e"])
+    shear, p_shear = draw(design.shear, u["population_shear"])
     values = {
         "theta_e_arcsec": theta_e,
         "lens_sigma_v_km_s": sigma_v,
@@ -70,17 +76,21 @@ def draw_population(
     return values, p_sigma / d_theta_e_d_sigma(sigma_v, theta_e) * p_mag * p_reff * p_e * p_shear
 
 
-def _velocity_dispersions(prior: SigmaV, host: HostFacts, u: Array) -> tuple[Array, Array]:
-    """σ_v, km/s, and its density: a draw of the function, or log-normal about the host's own."""
+def _velocity_dispersions(prior: SigmaV, hosts: HostFacts, u: Array) -> tuple[Array, Array]:
+    """σ_v, km/s, and its density: draws of the function, or log-normal about each host's own."""
     if prior.vdf is not None:
         vdf = populations.VelocityDispersionFunction(**prior.vdf.model_dump(), **_range(prior))
         values = vdf.draw(u)
         return values, vdf.density(values)
-    if host.sigma_v_km_s is None or prior.scatter_dex is None:
-        raise ValueError(f"host {host.host_id} has no sigma_v_km_s, which the population design takes from the parent")
+    if prior.scatter_dex is None:
+        raise ValueError("sigma_v has neither a vdf nor the scatter of a catalogue")
+    if (missing := np.isnan(hosts.sigma_v_km_s)).any():
+        raise ValueError(
+            f"host {hosts.host_id[missing][0]} has no sigma_v_km_s, which the population design takes from the parent"
+        )
     own = populations.Lognormal(prior.scatter_dex, prior.low_km_s, prior.high_km_s)
-    values = own.draw(u, host.sigma_v_km_s)
-    return values, own.density(values, host.sigma_v_km_s)
+    values = own.draw(u, hosts.sigma_v_km_s)
+    return values, own.density(values, hosts.sigma_v_km_s)
 
 
 def _range(prior: SigmaV) -> dict[str, float]:

@@ -157,7 +157,7 @@ def _write_hosts(
     written = (
         candidates.where("reason is null")
         .join(f.broadcast(parts), "brickname")
-        .repartition(min(n_parts, spark.sparkContext.defaultParallelism * 4), "part")
+        .repartition(min(n_parts, _partitions(spark)), "part")
         .sortWithinPartitions("part", "brickname", "host_id")
         .select(*HOSTS.names, "part")
         .mapInArrow(write, "part int, hosts long")
@@ -173,12 +173,7 @@ def _write_tasks(
 
     def work(parts: Iterator[int]) -> Iterator[Receipt]:
         for part in parts:
-            writer = stage.writer(f"{part:05d}")
-            table = (stage.where / f"hosts/part-{writer.unit}.parquet").read_table()
-            tasks = expand(table, config)
-            writer.adopt("hosts", table)
-            writer.write("manifest", tasks, row_group_rows=config.manifest.tasks_per_shard)
-            yield writer.finish(tasks.num_rows, {"TASK": tasks.num_rows})
+            yield expand_part(stage, part, config)
 
     return run_units(
         spark,
@@ -187,10 +182,24 @@ def _write_tasks(
         sorted(hosts),
         work,
         done=[],
-        partitions=None,
+        partitions=_partitions(spark),  # a part takes as long as Spark's own work for a partition: several share one
         rows_of=lambda part: hosts[part] * tasks_per_host(config),
         progress=progress,
     )
+
+
+def _partitions(spark: SparkSession) -> int:
+    return int(spark.sparkContext.defaultParallelism) * 4
+
+
+def expand_part(stage: StageRun, part: int, config: RunConfig) -> Receipt:
+    """Write the tasks of a part of the hosts, whose file is there."""
+    writer = stage.writer(f"{part:05d}")
+    hosts = (stage.where / f"hosts/part-{writer.unit}.parquet").read_table()
+    tasks = expand(hosts, config)
+    writer.adopt("hosts", hosts)
+    writer.write("manifest", tasks, row_group_rows=config.manifest.tasks_per_shard)
+    return writer.finish(tasks.num_rows, {"TASK": tasks.num_rows})
 
 
 def _by_part(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:

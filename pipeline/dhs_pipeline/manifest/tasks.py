@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dhs_gen.streams import stable_id, unit_interval, unit_intervals
+from dhs_gen.streams import stable_ids, unit_interval, unit_intervals, unit_intervals_by_salt
 from dhs_gen.uber.mixer import assign_modes_many
 from dhs_pipeline.config import PopulationDesign, RunConfig
-from dhs_pipeline.manifest.design import design_points, points_per_host
+from dhs_pipeline.manifest.design import DesignPoints, design_points, points_per_host
 from dhs_pipeline.manifest.draws import draw, draw_source_redshift
 from dhs_pipeline.manifest.mass import MASS_DENSITY_AXES, draw_mass
 from dhs_pipeline.manifest.population import POPULATION_DENSITY_AXES, HostFacts, draw_population
@@ -49,7 +51,11 @@ _PURPOSES = (
     "template_u",
 )
 
+_TASKS_AT_ONCE = 16_384
+"""Hosts are expanded together up to about this many tasks: more gain nothing and take memory."""
+
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 def expand(hosts: pa.Table, config: RunConfig) -> pa.Table:
@@ -66,8 +72,14 @@ def expand(hosts: pa.Table, config: RunConfig) -> pa.Table:
     -------
     pyarrow.Table
         Rows of the MANIFEST table.
+
+    Raises
+    ------
+    ValueError
+        If a host has no z_l, no mag_r, or no sigma_v_km_s where the design takes it.
     """
-    tables = [_expand_host(hosts.slice(i, 1), config) for i in range(hosts.num_rows)]
+    at_once = max(1, _TASKS_AT_ONCE // tasks_per_host(config))
+    tables = [_expand_together(hosts.slice(i, at_once), config) for i in range(0, hosts.num_rows, at_once)]
     return pa.concat_tables(tables) if tables else MANIFEST.empty_table()
 
 
@@ -87,11 +99,58 @@ def tasks_per_host(config: RunConfig) -> int:
     return round(points * settings.replicates / (1.0 - settings.control_fraction))
 
 
-def _expand_host(host: pa.Table, config: RunConfig) -> pa.Table:
-    host_id = host.column("host_id")[0].as_py()
-    positives = _positives(host, host_id, config)
-    n_controls = _number_of_controls(host_id, positives.num_rows, config)
-    return pa.concat_tables([positives, _controls(host, host_id, n_controls, config)])
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Which task each row is.
+
+    Parameters
+    ----------
+    host
+        (n,) row of the task's host.
+    config_ids, replicate, task_ids
+        Its name.
+    positive
+        (n,) whether it is none of the controls.
+    """
+
+    host: Indices
+    config_ids: list[str]
+    replicate: Indices
+    task_ids: list[str]
+    positive: NDArray[np.bool_]
+
+
+def _expand_together(hosts: pa.Table, config: RunConfig) -> pa.Table:
+    host_ids = hosts.column("host_id").to_pylist()
+    points = design_points(config.design, host_ids, config.manifest.tasks_per_host)
+    rows = _rows(host_ids, points, config)
+    positives = _positives(hosts, rows, points, config)
+    return _assemble(hosts, rows, positives, config)
+
+
+def _rows(host_ids: list[str], points: DesignPoints, config: RunConfig) -> _Rows:
+    """The points of a host, each with its replicates, then the host's controls.
+
+    Neither the generation nor the split is in a task's name: generations compare pair by pair, re-splits keep names.
+    """
+    replicates = config.manifest.replicates
+    per_host = len(points.config_ids) // len(host_ids) * replicates
+    names = [name for name in points.config_ids for _ in range(replicates)]
+    config_ids: list[str] = []
+    replicate: list[int] = []
+    task_ids: list[str] = []
+    n_tasks = []
+    for i, host_id in enumerate(host_ids):
+        n_controls = _number_of_controls(host_id, per_host, config)
+        of_host = [*names[i * per_host : (i + 1) * per_host], *[CONTROL] * n_controls]
+        numbers = [*[k % replicates for k in range(per_host)], *range(n_controls)]
+        task_ids += stable_ids((config.experiment_id, host_id), zip(of_host, numbers, strict=True))
+        config_ids += of_host
+        replicate += numbers
+        n_tasks.append(len(of_host))
+    host = np.repeat(np.arange(len(host_ids)), n_tasks)
+    place = np.arange(host.size) - np.repeat(np.cumsum(n_tasks) - n_tasks, n_tasks)
+    return _Rows(host, config_ids, np.array(replicate), task_ids, place < per_host)
 
 
 def _number_of_controls(host_id: str, n_positives: int, config: RunConfig) -> int:
@@ -102,56 +161,51 @@ def _number_of_controls(host_id: str, n_positives: int, config: RunConfig) -> in
     return whole + int(unit_interval(host_id, config.experiment_id, salt="n_controls") < expected - whole)
 
 
-def _positives(host: pa.Table, host_id: str, config: RunConfig) -> pa.Table:
-    replicates = config.manifest.replicates
-    points = design_points(config.design, host_id, config.manifest.tasks_per_host)
-    config_ids = [c for c in points.config_ids for _ in range(replicates)]
-    replicate = np.tile(np.arange(replicates), len(points.config_ids))
-    task_ids = _task_ids(config, host_id, config_ids, replicate)
-    facts = HostFacts(*(host.column(name)[0].as_py() for name in ("host_id", "mag_r", "z_l", "sigma_v_km_s")))
+def _positives(hosts: pa.Table, rows: _Rows, points: DesignPoints, config: RunConfig) -> dict[str, object]:
+    """Columns of the positives alone, a value for each of them."""
+    replicates, cosmology = config.manifest.replicates, config.cosmology.kernel()
+    task_ids = list(compress(rows.task_ids, rows.positive.tolist()))
+    facts = _facts(hosts, rows.host[rows.positive])
     z_s, p_z = _source_redshifts(task_ids, facts, config)
     design: dict[str, Array] = {axis: np.repeat(values, replicates) for axis, values in points.values.items()}
     density = np.repeat(points.density, replicates) * p_z
     if isinstance(config.design, PopulationDesign):
-        design, p_population = draw_population(config.design, task_ids, facts, z_s, config.cosmology.kernel())
+        design, p_population = draw_population(config.design, task_ids, facts, z_s, cosmology)
         density = density * p_population
     drawn, p_drawn = _draw(task_ids, design["theta_e_arcsec"], config)
-    mass, p_mass = draw_mass(config.mass, config.cosmology.kernel(), task_ids, facts.z_l, z_s, design["theta_e_arcsec"])
+    mass, p_mass = draw_mass(config.mass, cosmology, task_ids, facts.z_l, z_s, design["theta_e_arcsec"])
     columns: dict[str, object] = {**design, **drawn, **mass, **_brightness(design, facts), "z_s": z_s}
+    columns["lens_model"] = [config.mass.model] * len(task_ids)
     columns["proposal_density"] = density * p_drawn * p_mass
-    return _assemble(host, task_ids, config_ids, replicate, is_control=0, columns=columns, config=config)
+    return columns
 
 
-def _source_redshifts(task_ids: list[str], host: HostFacts, config: RunConfig) -> tuple[Array, Array]:
+def _facts(hosts: pa.Table, of_task: Indices) -> HostFacts:
+    """What the draws need of each task's host; ``of_task`` is its row."""
+    host_id = hosts.column("host_id").to_numpy()
+    found = {name: hosts.column(name).to_numpy() for name in ("mag_r", "z_l", "sigma_v_km_s")}
+    for name in ("mag_r", "z_l"):
+        if (missing := np.isnan(found[name])).any():
+            raise ValueError(f"host {host_id[missing][0]} has no {name}, which its tasks are drawn with")
+    return HostFacts(host_id[of_task], **{name: values[of_task] for name, values in found.items()})
+
+
+def _source_redshifts(task_ids: list[str], hosts: HostFacts, config: RunConfig) -> tuple[Array, Array]:
     priors = config.priors
-    z_min = np.full(len(task_ids), host.z_l + priors.src_z_min_above_lens)
+    z_min = hosts.z_l + priors.src_z_min_above_lens
     return draw_source_redshift(priors.src_z, z_min, unit_intervals(task_ids, salt="z_s"))
 
 
-def _brightness(design: Mapping[str, Array], host: HostFacts) -> dict[str, Array]:
+def _brightness(design: Mapping[str, Array], hosts: HostFacts) -> dict[str, Array]:
     """The source's magnitude, absolute and relative to the host's; the design gives one of them."""
-    src_mag_r = design["src_mag_r"] if "src_mag_r" in design else host.mag_r + design["src_dmag"]
-    return {"src_mag_r": src_mag_r, "src_dmag": src_mag_r - host.mag_r}
-
-
-def _controls(host: pa.Table, host_id: str, count: int, config: RunConfig) -> pa.Table:
-    replicate = np.arange(count)
-    config_ids = [CONTROL] * count
-    task_ids = _task_ids(config, host_id, config_ids, replicate)
-    return _assemble(host, task_ids, config_ids, replicate, is_control=1, columns={}, config=config)
-
-
-def _task_ids(config: RunConfig, host_id: str, config_ids: list[str], replicate: NDArray[np.int64]) -> list[str]:
-    """Neither the generation nor the split is in the name: generations compare pair by pair, re-splits keep names."""
-    return [
-        stable_id(config.experiment_id, host_id, name, int(r)) for name, r in zip(config_ids, replicate, strict=True)
-    ]
+    src_mag_r = design["src_mag_r"] if "src_mag_r" in design else hosts.mag_r + design["src_dmag"]
+    return {"src_mag_r": src_mag_r, "src_dmag": src_mag_r - hosts.mag_r}
 
 
 def _draw(task_ids: list[str], theta_e_arcsec: Array, config: RunConfig) -> tuple[dict[str, object], Array]:
     """What design, mass model and redshifts leave open, and its density."""
     priors = config.priors
-    u = {p: unit_intervals(task_ids, salt=p) for p in _PURPOSES}
+    u = unit_intervals_by_salt(task_ids, _PURPOSES)
 
     offset_max = priors.source_offset_max_theta_e * theta_e_arcsec
     radius, azimuth = offset_max * np.sqrt(u["src_offset"]), 2.0 * math.pi * u["src_azimuth"]
@@ -178,37 +232,34 @@ def _draw(task_ids: list[str], theta_e_arcsec: Array, config: RunConfig) -> tupl
     return drawn, p_disc * p_angles * 0.5 * p_lens_e * p_n * p_gr * p_rz
 
 
-def _assemble(
-    host: pa.Table,
-    task_ids: list[str],
-    config_ids: list[str],
-    replicate: NDArray[np.int64],
-    *,
-    is_control: int,
-    columns: Mapping[str, object],
-    config: RunConfig,
-) -> pa.Table:
-    """Host columns repeated, task columns beside them, null where a control has none."""
-    count = len(task_ids)
-    known: dict[str, object] = {
-        "task_id": task_ids,
-        "experiment_id": [config.experiment_id] * count,
-        "config_id": config_ids,
-        "replicate": replicate,
-        "is_control": np.full(count, is_control, np.int32),
-        "bandset": [config.stamp.bandset] * count,
-        "stamp_size_pix": np.full(count, config.survey.stamp_size_pix, np.int32),
-        "lens_model": [None if is_control else config.mass.model] * count,
-        **assign_modes_many(task_ids, config.mixture.mixer()),
-        "gen_variant": [config.mixture.gen_variant] * count,
-        **columns,
+def _assemble(hosts: pa.Table, rows: _Rows, positives: Mapping[str, object], config: RunConfig) -> pa.Table:
+    """Each task's own columns, its host's, and those of the positives, which are null in controls."""
+    count = len(rows.task_ids)
+    everywhere: dict[str, object] = {
+        "task_id": rows.task_ids,
+        "config_id": rows.config_ids,
+        "replicate": rows.replicate,
+        "is_control": (~rows.positive).astype(np.int32),
+        **assign_modes_many(rows.task_ids, config.mixture.mixer()),
     }
+    constant: dict[str, object] = {
+        "experiment_id": config.experiment_id,
+        "bandset": config.stamp.bandset,
+        "stamp_size_pix": config.survey.stamp_size_pix,
+        "gen_variant": config.mixture.gen_variant,
+    }
+    host = pa.array(rows.host)
+    positive = pa.array(np.cumsum(rows.positive) - 1, mask=~rows.positive)
     arrays = []
     for field in MANIFEST:
-        if field.name in known:
-            arrays.append(pa.array(known[field.name], field.type))
-        elif field.name in host.column_names:
-            arrays.append(pa.repeat(host.column(field.name)[0], count))
+        if field.name in everywhere:
+            arrays.append(pa.array(everywhere[field.name], field.type))
+        elif field.name in constant:
+            arrays.append(pa.repeat(pa.scalar(constant[field.name], field.type), count))
+        elif field.name in positives:
+            arrays.append(pa.array(positives[field.name], field.type).take(positive))
+        elif field.name in hosts.column_names:
+            arrays.append(hosts.column(field.name).combine_chunks().take(host))
         else:
             arrays.append(pa.nulls(count, field.type))
     return pa.table(arrays, schema=MANIFEST)
