@@ -30,40 +30,45 @@ _BAND_ORDER = "ugrizy"
 def encode_stamp(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     """Arrays by key → NPZ bytes, in the order given.
 
-    Stamps of one form differ in pixels and checksums alone, so the archive of a form is made once
-    (:func:`_empty_archive`) and filled for each stamp.
+    Stamps of one form differ in pixels and checksums alone, so all else is made once for a form (:func:`_form`).
     """
     plain = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    empty = _empty_archive(tuple((key, array.dtype, array.shape) for key, array in plain.items()))
-    blob = bytearray(empty.blob)
-    for member, array in zip(empty.members, plain.values(), strict=True):
-        end = member.data_at + array.nbytes
-        blob[member.data_at : end] = array.tobytes()
-        checksum = zlib.crc32(memoryview(blob)[member.data_at : end], member.header_crc).to_bytes(4, "little")
-        for at in member.crc_at:
-            blob[at : at + 4] = checksum
-    return bytes(blob)
+    form = _form(tuple((key, array.dtype, array.shape) for key, array in plain.items()))
+    tail = bytearray(form.tail)
+    pieces: list[bytes | bytearray | memoryview] = []
+    for member, array in zip(form.members, plain.values(), strict=True):
+        pixels = array.reshape(-1).view(np.uint8).data
+        checksum = zlib.crc32(pixels, member.header_crc).to_bytes(4, "little")
+        tail[member.crc_in_tail : member.crc_in_tail + 4] = checksum
+        pieces += (member.before_crc, checksum, member.after_crc, pixels)
+    return b"".join((*pieces, tail))
 
 
 class _Member(NamedTuple):
-    """Where the pixels of an array lie in the archive, and its CRC-32 before them and in its two headers."""
+    """What lies before an array's pixels in the archive, without its CRC-32, which stands in ``tail`` again.
 
-    data_at: int
+    ``header_crc`` is the CRC-32 of the bytes of the member before its pixels.
+    """
+
+    before_crc: bytes
+    after_crc: bytes
     header_crc: int
-    crc_at: tuple[int, int]
+    crc_in_tail: int
 
 
-class _EmptyArchive(NamedTuple):
-    blob: bytes
+class _Form(NamedTuple):
+    """All of an archive but pixels and checksums; ``tail`` is the central directory."""
+
     members: tuple[_Member, ...]
+    tail: bytes
 
 
 @lru_cache(maxsize=64)
-def _empty_archive(form: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...]) -> _EmptyArchive:
-    """The archive of arrays (key, dtype, shape) of zeros."""
+def _form(arrays: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...]) -> _Form:
+    """The form of an archive of arrays (key, dtype, shape), from one of zeros that the ZIP library writes."""
     buffer, sizes = io.BytesIO(), []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for key, dtype, shape in form:
+        for key, dtype, shape in arrays:
             member = io.BytesIO()
             np.lib.format.write_array(member, np.zeros(shape, dtype), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{key}.npy", _EPOCH), member.getvalue())
@@ -71,14 +76,18 @@ def _empty_archive(form: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]]
         infos = archive.infolist()
     blob = buffer.getvalue()
     members, entry_at = [], archive.start_dir
-    for info, (member_size, data_size) in zip(infos, sizes, strict=True):
+    for info, (member_size, pixels_size) in zip(infos, sizes, strict=True):
+        crc_at = info.header_offset + 14  # APPNOTE.TXT 4.3.7
         name_size, extra_size = struct.unpack_from("<HH", blob, info.header_offset + 26)
         start = info.header_offset + 30 + name_size + extra_size
-        data_at = start + member_size - data_size
-        crc_at = (info.header_offset + 14, entry_at + 16)  # APPNOTE.TXT 4.3.7 and 4.3.12
-        members.append(_Member(data_at, zlib.crc32(blob[start:data_at]), crc_at))
+        pixels_at = start + member_size - pixels_size
+        crc_in_tail = entry_at + 16 - archive.start_dir  # APPNOTE.TXT 4.3.12
+        header_crc = zlib.crc32(blob[start:pixels_at])
+        members.append(
+            _Member(blob[info.header_offset : crc_at], blob[crc_at + 4 : pixels_at], header_crc, crc_in_tail)
+        )
         entry_at += 46 + sum(struct.unpack_from("<HHH", blob, entry_at + 28))
-    return _EmptyArchive(blob, tuple(members))
+    return _Form(tuple(members), blob[archive.start_dir :])
 
 
 def read_stamp(blob: bytes) -> dict[str, NDArray[np.generic]]:
