@@ -9,8 +9,9 @@ The split labels are left out: 4p5 deals them anew, and the digest of its output
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ from dhs_pipeline.storage import Location, StorageError
 
 SPLIT_LABELS = frozenset({"region_split", "region_split_4a"})
 _MODULUS = 1 << 128
+
+Cell: TypeAlias = bytes | memoryview
+"""Bytes that are hashed of a row."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,21 @@ def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Dig
     names = sorted(n for n in table.column_names if (n in columns if columns else n not in SPLIT_LABELS))
     header = "\x00".join(names).encode()
     fixed: list[pa.Array] = []
-    variable: list[pa.Array] = []
+    variable: list[pa.ChunkedArray] = []
     for name in names:
-        column = table.column(name).combine_chunks()
-        (fixed if _is_fixed_width(column.type) else variable).append(column)
-    blocks = _fixed_width_block(fixed, table.num_rows)
-    rows = [_variable_cells(column) for column in variable]
+        column = table.column(name)
+        if _is_fixed_width(column.type):
+            fixed.append(_whole(column))
+        else:
+            variable.append(column)
+    cells: list[Sequence[Cell]] = [_fixed_width_block(fixed, table.num_rows)]
+    for column in variable:
+        cells += _variable_cells(column)
     total = 0
-    for i in range(table.num_rows):
+    for row in zip(*cells, strict=True):
         h = hashlib.blake2b(header, digest_size=16)
-        h.update(blocks[i])
-        for cells in rows:
-            h.update(cells[i])
+        for cell in row:
+            h.update(cell)
         total += int.from_bytes(h.digest(), "little")
     return Digest(total % _MODULUS, table.num_rows)
 
@@ -103,14 +110,42 @@ def _fixed_width_block(columns: list[pa.Array], n_rows: int) -> list[bytes]:
     return [v.tobytes() + x.tobytes() for v, x in zip(valid, values, strict=True)]
 
 
-def _variable_cells(column: pa.Array) -> list[bytes]:
-    """Per row: a length and the bytes; a null is the length −1."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, copied only where it is in pieces."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _variable_cells(column: pa.ChunkedArray) -> list[Sequence[Cell]]:
+    """What is hashed of each row, one sequence after another: a length and the bytes; a null is the length −1."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        pieces = [_lengths_and_views(chunk) for chunk in column.chunks]
+        return [[c for lengths, _ in pieces for c in lengths], [c for _, views in pieces for c in views]]
+    array = _whole(column)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         cells = [
-            None if not scalar.is_valid else scalar.values.to_numpy(zero_copy_only=False).tobytes() for scalar in column
+            None if not scalar.is_valid else scalar.values.to_numpy(zero_copy_only=False).tobytes() for scalar in array
         ]
     else:
-        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        plain = array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
         cells = [None if c is None else (c.encode() if isinstance(c, str) else bytes(c)) for c in plain.to_pylist()]
     null = (-1).to_bytes(8, "little", signed=True)
-    return [null if c is None else len(c).to_bytes(8, "little", signed=True) + c for c in cells]
+    return [[null if c is None else len(c).to_bytes(8, "little", signed=True) + c for c in cells]]
+
+
+def _lengths_and_views(chunk: pa.Array) -> tuple[list[Cell], list[Cell]]:
+    """The lengths of binary cells as eight bytes each, and views of their bytes where Arrow keeps them.
+
+    Stamps are nearly all the bytes of a row: to copy them takes longer than to hash them.
+    """
+    _, offsets_buffer, data = chunk.buffers()
+    if len(chunk) == 0 or offsets_buffer is None:
+        return [], []
+    dtype = np.int64 if pa.types.is_large_binary(chunk.type) else np.int32
+    offsets = np.frombuffer(offsets_buffer, dtype)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    lengths = np.where(valid, np.diff(offsets), -1).astype("<i8").view("V8")
+    first = offsets[:-1]
+    # The bytes below a null cell, if there are any, are nobody's.
+    last = np.where(valid, offsets[1:], first)
+    whole = memoryview(b"" if data is None else data)
+    return [n.tobytes() for n in lengths], [whole[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
