@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/compaction.py [--rows 2048] [--repeats 5] [--row-group-rows 128] [--json FILE]
 
-A set as 4c writes it (all layers, noise, files of 1,024 rows, row groups of 128) goes through the worker's part of 4p5 in a
-process of its own, without Spark, and in the same process through `read_row_group` and `ParquetWriter` with the same options:
-checksums of pages verified and written, the same compression. The two take turns; medians of processor time. Peak
-memory is that of a fresh process for each, with the allocator's settings of the session. `measure` returns the figures.
+A set as 4c writes it (all layers, noise, files of 1,024 rows, row groups of 128) goes through the worker's part of 4p5
+in a process of its own, without Spark, and in the same process through `read_row_group` and `ParquetWriter` with the
+same options: checksums of pages verified and written, the same compression and pages. The two take turns; medians of
+processor time. Peak memory is that of a fresh process for each, with the allocator's settings of the session.
+`measure` returns the figures.
 """
 
 from __future__ import annotations
