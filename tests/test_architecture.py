@@ -13,6 +13,7 @@ from tests_support import REPO
 
 PIPELINE = REPO / "pipeline"
 KERNELS = sorted((PIPELINE / "dhs_gen").rglob("*.py"))
+FINDER = sorted((PIPELINE / "dhs_finder").rglob("*.py"))
 MODULES = sorted(PIPELINE.rglob("*.py"))
 KERNEL_LIBRARIES = {"numpy", "numba", "scipy", "astropy", "dhs_gen"}
 STANDARD_LIBRARY_WITHOUT_CLOCK = {"time", "datetime", "random", "socket", "subprocess", "threading"}
@@ -42,6 +43,15 @@ def test_kernels_import_neither_the_pipeline_nor_spark_nor_s3(path: Path) -> Non
     outside = {m for m in top_level_imports(tree) if m not in sys.stdlib_module_names and m != "__future__"}
     assert outside <= KERNEL_LIBRARIES
     assert not everything & STANDARD_LIBRARY_WITHOUT_CLOCK
+
+
+@pytest.mark.parametrize("path", FINDER, ids=name)
+def test_the_finder_imports_neither_the_pipeline_nor_spark_nor_s3(path: Path) -> None:
+    """torch is imported by the modules that are named after it alone: the reader works without."""
+    tree = ast.parse(path.read_text())
+    everything = {module for node in ast.walk(tree) for module in imported(node)}
+    assert not everything & {"dhs_pipeline", "pyspark", "boto3"}
+    assert path.name.startswith("torch_") or "torch" not in everything
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs_gen.add_light import add_light
 from dhs_gen.domain_randomization.anisotropy import ROUND, Ellipticity
 from dhs_gen.domain_randomization.config import ArtifactConfig
 from dhs_gen.domain_randomization.jitter import shift_stamp, split_shift
@@ -27,10 +28,10 @@ from dhs_gen.domain_randomization.stamp import (
     draw_artifacts,
 )
 from dhs_gen.lensing.rays import Accuracy
-from dhs_gen.lensing.render import LensedSource, StampGrid, draw
+from dhs_gen.lensing.render import LensedSource, StampGrid, convolve, kernel_spectrum
 from dhs_gen.lensing.templates import SourceTemplate
-from dhs_gen.metrics import ArcSnr, arc_snr, good_pixels
-from dhs_gen.noise import add_arc_variance, arc_shot_noise
+from dhs_gen.metrics import ArcSnr
+from dhs_gen.noise import arc_shot_noise
 from dhs_gen.paired_controls.light import StampLight, stamp_light
 from dhs_gen.paired_controls.negative import Negative
 from dhs_gen.psf import Psf, PsfError, elliptical_moffat_for_psfsize, moffat_for_psfsize
@@ -167,26 +168,35 @@ def inject(
     if maskbits is not None and degraded is not None:
         maskbits = degraded.mask(maskbits)
 
+    fluxes = {b: 0.0 if lensed is None else flux_scale * _unlensed_flux(task, b) for b in task.bandset}
+    arcs = _arcs(lensed, fluxes, psfs, task.stamp_size_pix)
+    unmasked = np.zeros(arcs.shape[1:], dtype=bool) if maskbits is None else (maskbits & settings.bad_mask) == 0
+
     bands = {}
     for index, band in enumerate(task.bandset):
-        flux = 0.0 if lensed is None else flux_scale * _unlensed_flux(task, band)
-        arc = _arc(lensed, index, flux, psfs[band], task.stamp_size_pix)
+        flux, arc, layer = fluxes[band], arcs[index], layers[band]
         noise = arc_shot_noise(arc, g_eff[band], stream(task.task_id, "arc_shot_noise", band=band))
-        arc, noise = _placed(light, arc), _placed(light, noise)
-        invvar = layers[band].invvar
+        added = add_light(
+            layer.image,
+            layer.invvar,
+            hosts[band][1] > 0,
+            unmasked,
+            _placed(light, arc),
+            _placed(light, noise),
+            g_eff[band],
+        )
+        measured = lensed is not None and maskbits is not None
         bands[band] = BandResult(
-            image=_add(layers[band], arc + noise, hosts[band][1] > 0),
-            invvar=add_arc_variance(invvar, arc, g_eff[band]),
-            arc=arc.astype(np.float32),
+            image=_painted(added.image, layer),
+            invvar=added.invvar,
+            arc=added.light,
             psf=psfs[band],
             g_eff=g_eff[band],
             unlensed_flux_nmgy=None if lensed is None else flux,
-            lensed_flux_nmgy=None if lensed is None else float(arc.sum()),
-            off_stamp_frac=_off_stamp(lensed, index, flux, arc),
+            lensed_flux_nmgy=None if lensed is None else added.flux_nmgy,
+            off_stamp_frac=_off_stamp(lensed, index, flux, added.flux_nmgy),
             theta_e_over_fwhm=None if task.lens is None else task.lens.theta_e_arcsec / psfs[band].fwhm_arcsec,
-            snr=ArcSnr(None, None)
-            if lensed is None
-            else arc_snr(arc, invvar, good_pixels(maskbits, invvar, settings.bad_mask)),
+            snr=ArcSnr(added.snr, added.peak_snr) if measured else ArcSnr(None, None),
         )
     return Stamp(
         bands=bands,
@@ -197,7 +207,7 @@ def inject(
         ),
         lens_xy_pix=lens_xy_pix,
         magnification=None if light is None else light.magnification,
-        bad_pixel_frac=_bad_pixel_frac(maskbits, layers, settings.bad_mask),
+        bad_pixel_frac=None if maskbits is None else _bad_pixel_frac(unmasked, layers),
         artifacts=None if degraded is None else degraded.record(),
     )
 
@@ -330,50 +340,49 @@ def _unlensed_flux(task: Task, band: str) -> float:
     return task.source.flux_nmgy(band) * transmission
 
 
-def _arc(
-    lensed: LensedSource | None, band_index: int, flux_nmgy: float, psf: Psf, size_pix: int
+def _arcs(
+    lensed: LensedSource | None, fluxes_nmgy: Mapping[str, float], psfs: Mapping[str, Psf], size_pix: int
 ) -> NDArray[np.float64]:
+    """(bands, size, size) noise-free light, nanomaggy/pix."""
     if lensed is None:
-        return np.zeros((size_pix, size_pix))
-    channel = band_index if lensed.spectrum.shape[0] > 1 else 0
-    arc = draw(lensed, channel, psf.kernel) * flux_nmgy + 0.0  # −0.0 becomes 0.0: no flux is the same as no arc
-    if not np.isfinite(arc).all():
+        return np.zeros((len(psfs), size_pix, size_pix))
+    side = lensed.spectrum.shape[1]
+    kernels = np.stack([_kernel_spectrum(psf, side) for psf in psfs.values()])
+    flux = np.array([fluxes_nmgy[b] for b in psfs])[:, None, None]
+    arcs = convolve(lensed.spectrum, kernels, size_pix) * flux + 0.0  # −0.0 becomes 0.0: no flux is the same as no arc
+    if not np.isfinite(arcs).all():
         raise TaskFailed(Status.RENDER_NOT_FINITE, "the rendered arc is not finite")
-    return arc
+    return arcs
+
+
+@lru_cache(maxsize=64)
+def _kernel_spectrum(psf: Psf, side: int) -> NDArray[np.complex128]:
+    """The tasks of one host share its PSFs, and most of them the side."""
+    spectrum = kernel_spectrum(psf.kernel, side)
+    spectrum.setflags(write=False)
+    return spectrum
 
 
 def _placed(light: StampLight | None, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     return pixels if light is None else light.placed(pixels)
 
 
-def _off_stamp(
-    lensed: LensedSource | None, band_index: int, flux_nmgy: float, arc: NDArray[np.float64]
-) -> float | None:
+def _off_stamp(lensed: LensedSource | None, band_index: int, flux_nmgy: float, on_stamp_nmgy: float) -> float | None:
     if lensed is None or flux_nmgy == 0:
         return None
     channel = band_index if lensed.magnification.size > 1 else 0
-    return 1.0 - float(arc.sum()) / (flux_nmgy * float(lensed.magnification[channel]))
+    return 1.0 - on_stamp_nmgy / (flux_nmgy * float(lensed.magnification[channel]))
 
 
-def _add(layer: ArtifactLayer, light: NDArray[np.float64], has_data: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Host plus light. Pixels without light keep their bits (−0.0 + 0.0 would not), saturated ones their paint.
-
-    A pixel of which the survey has no data holds no light either: an arc there would tell the classes apart.
-    """
-    image = layer.image.copy()
-    lit = (light != 0) & has_data
-    image[lit] = (layer.image[lit].astype(np.float64) + light[lit]).astype(np.float32)
+def _painted(image: NDArray[np.float32], layer: ArtifactLayer) -> NDArray[np.float32]:
+    """A saturated pixel holds its paint, with light or without."""
     if layer.painted is not None and layer.paint is not None:
         image[layer.painted] = layer.paint[layer.painted]
     return image
 
 
-def _bad_pixel_frac(
-    maskbits: NDArray[np.int32] | None, layers: Mapping[str, ArtifactLayer], bad_mask: int
-) -> float | None:
-    if maskbits is None:
-        return None
-    good = (maskbits & bad_mask) == 0
+def _bad_pixel_frac(unmasked: NDArray[np.bool_], layers: Mapping[str, ArtifactLayer]) -> float:
+    good = unmasked
     for layer in layers.values():
-        good &= layer.invvar > 0
-    return float(1.0 - good.mean())
+        good = good & (layer.invvar > 0)
+    return 1.0 - float(np.count_nonzero(good)) / good.size

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +28,57 @@ _BAND_ORDER = "ugrizy"
 
 
 def encode_stamp(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Arrays by key → NPZ bytes, in the order given."""
-    buffer = io.BytesIO()
+    """Arrays by key → NPZ bytes, in the order given.
+
+    Stamps of one form differ in pixels and checksums alone, so the archive of a form is made once
+    (:func:`_empty_archive`) and filled for each stamp.
+    """
+    plain = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    empty = _empty_archive(tuple((key, array.dtype, array.shape) for key, array in plain.items()))
+    blob = bytearray(empty.blob)
+    for member, array in zip(empty.members, plain.values(), strict=True):
+        end = member.data_at + array.nbytes
+        blob[member.data_at : end] = array.tobytes()
+        checksum = zlib.crc32(memoryview(blob)[member.data_at : end], member.header_crc).to_bytes(4, "little")
+        for at in member.crc_at:
+            blob[at : at + 4] = checksum
+    return bytes(blob)
+
+
+class _Member(NamedTuple):
+    """Where the pixels of an array lie in the archive, and its CRC-32 before them and in its two headers."""
+
+    data_at: int
+    header_crc: int
+    crc_at: tuple[int, int]
+
+
+class _EmptyArchive(NamedTuple):
+    blob: bytes
+    members: tuple[_Member, ...]
+
+
+@lru_cache(maxsize=64)
+def _empty_archive(form: tuple[tuple[str, np.dtype[np.generic], tuple[int, ...]], ...]) -> _EmptyArchive:
+    """The archive of arrays (key, dtype, shape) of zeros."""
+    buffer, sizes = io.BytesIO(), []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for key, array in arrays.items():
+        for key, dtype, shape in form:
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            np.lib.format.write_array(member, np.zeros(shape, dtype), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{key}.npy", _EPOCH), member.getvalue())
-    return buffer.getvalue()
+            sizes.append((member.tell(), math.prod(shape) * dtype.itemsize))
+        infos = archive.infolist()
+    blob = buffer.getvalue()
+    members, entry_at = [], archive.start_dir
+    for info, (member_size, data_size) in zip(infos, sizes, strict=True):
+        name_size, extra_size = struct.unpack_from("<HH", blob, info.header_offset + 26)
+        start = info.header_offset + 30 + name_size + extra_size
+        data_at = start + member_size - data_size
+        crc_at = (info.header_offset + 14, entry_at + 16)  # APPNOTE.TXT 4.3.7 and 4.3.12
+        members.append(_Member(data_at, zlib.crc32(blob[start:data_at]), crc_at))
+        entry_at += 46 + sum(struct.unpack_from("<HHH", blob, entry_at + 28))
+    return _EmptyArchive(blob, tuple(members))
 
 
 def read_stamp(blob: bytes) -> dict[str, NDArray[np.generic]]:

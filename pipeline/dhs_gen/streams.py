@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -128,8 +130,21 @@ def stream(task_id: str, purpose: str, *, salt: str = "", band: str = "") -> np.
     numpy.random.Generator
         Philox4x64 with the 128-bit key blake2b(salt, task_id, purpose, band) (Salmon et al. 2011, SC'11).
     """
-    key = int.from_bytes(_digest((task_id, purpose, band), salt, 16), "little")
-    return np.random.Generator(np.random.Philox(key=key))
+    key = _Key(_digest((task_id, purpose, band), salt, 16))
+    return np.random.Generator(np.random.Philox(key))  # type: ignore[arg-type]  # any ISeedSequence, says its page
+
+
+class _Key(ISeedSequence):
+    """A Philox key as it is. The argument ``key`` of Philox does the same after a seed has been drawn from the
+    operating system for nothing, which costs more than all the rest of a stream."""
+
+    def __init__(self, key: bytes) -> None:
+        self._words = np.frombuffer(key, dtype="<u8")
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[Any]:
+        if n_words * np.dtype(dtype).itemsize != self._words.nbytes:
+            raise ValueError(f"this key has 16 bytes, {n_words} words of {np.dtype(dtype)} were asked for")
+        return self._words.view(dtype)
 
 
 def rng_from_hash(key: str | int, salt: str = "") -> np.random.Generator:

@@ -231,10 +231,16 @@ def test_shuffled_arc_keeps_profile_and_colours_before_the_psf() -> None:
 
 
 def binned_light(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Moments of order 0 alone are the light binned into pixels times the pixel's own j₀(πf) along both axes."""
+    """Light on the padded grid. Moments of order 0 alone are the light binned into pixels times the pixel's own j₀(πf)
+    along both axes. The stamp's first pixel is the origin; light lies where it cannot wrap around into the stamp."""
     side = spectrum.shape[1]
     pixel = np.sinc(np.fft.rfftfreq(side)) * np.sinc(np.fft.fftfreq(side))[:, None]
-    return np.fft.irfft2(spectrum / pixel, s=(side, side))
+    binned = np.fft.irfft2(spectrum / pixel, s=(side, side))
+    may_be_lit = np.arange(max(GRID.size_pix + GRID.pad_pix - side, -GRID.pad_pix), side - GRID.pad_pix)
+    grid = np.zeros((len(spectrum), GRID.padded_pix, GRID.padded_pix))
+    on_grid = may_be_lit + GRID.pad_pix
+    grid[np.ix_(range(len(spectrum)), on_grid, on_grid)] = binned[:, (may_be_lit % side)[:, None], may_be_lit % side]
+    return grid
 
 
 def test_rearranged_moments_move_light_with_its_place_in_the_pixel() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def test_all_layers_come_back(bandset: str) -> None:
     images, found = decode_stamp_npz(encode_stamp(arrays))
     assert found == bandset
     np.testing.assert_array_equal(images, np.stack([arrays[f"image_{b}"] for b in bandset]))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_the_bytes_are_those_of_the_zip_library(size: int) -> None:
+    """Written the long way, array by array; also after another stamp of the same form."""
+    encode_stamp(layers("gz", size))
+    every_other = np.arange(6.0).reshape(2, 3).astype(np.float32)[:, ::2]
+    for arrays in (layers("gz", size), {"image_r": every_other, "n": np.arange(3)}):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for key, array in arrays.items():
+                member = io.BytesIO()
+                np.save(member, np.ascontiguousarray(array))
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue())
+        assert encode_stamp(arrays) == buffer.getvalue()
 
 
 def test_special_values_keep_their_bits() -> None:

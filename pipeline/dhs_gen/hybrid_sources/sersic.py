@@ -75,14 +75,20 @@ def sersic_image(
     frame = np.array([[cos * stretch, sin * stretch], [-sin / stretch, cos / stretch]]) / re_pix
     smallest2 = min(_SMALLEST_CELL_RE**2, _SMALLEST_CELL_PIX**2 * float((frame**2).sum()))
     dark = float(gammainccinv(2.0 * n_sersic, _DARK_FRACTION))
-    out = np.empty((rows, columns))
-    if (x0, y0) == middle and phi_rad == 0.0:  # one quadrant is enough
-        quadrant = out[: (rows + 1) // 2, : (columns + 1) // 2]
-        _integrate(quadrant, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2, dark)
-        out[:, columns // 2 :] = out[:, : (columns + 1) // 2][:, ::-1]
-        out[rows // 2 :] = out[: (rows + 1) // 2][::-1]
-    else:
-        _integrate(out, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2, dark)
+    upright = (x0, y0) == middle and phi_rad == 0.0  # one quadrant is enough
+    out = np.empty(((rows + 1) // 2, (columns + 1) // 2) if upright else shape)
+    _integrate(out, frame, x0, y0, 1.0 / n_sersic, b, log_total, smallest2, dark)
+    return mirrored(out, shape) if upright else out
+
+
+def mirrored(quadrant: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """An image that is symmetric about both axes through its middle, from its first rows and columns (halves, rounded
+    up)."""
+    rows, columns = shape
+    out = np.empty(shape)
+    out[: (rows + 1) // 2, : (columns + 1) // 2] = quadrant
+    out[: (rows + 1) // 2, columns // 2 :] = quadrant[:, ::-1]
+    out[rows // 2 :] = out[: (rows + 1) // 2][::-1]
     return out
 
 

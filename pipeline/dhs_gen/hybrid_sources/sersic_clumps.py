@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from dhs_gen.hybrid_sources.sersic import check_sersic, elliptical_radius, sersic_image
+from dhs_gen.hybrid_sources.sersic import check_sersic, elliptical_radius, mirrored, sersic_image
 from dhs_gen.streams import stream
 
 CLUMP_RADII_RE = (0.4, 1.6)
@@ -319,12 +319,27 @@ def colour_channels(
             channel[:] = pixels / pixels.sum()
             continue
         if factor is None:
-            r2 = elliptical_radius(pixels.shape, axis_ratio, centre, phi_rad) ** 2
-            softened2 = r2 / re_pix**2 + _SOFTENING_RE**2 + (_SOFTENING_PIX / re_pix) ** 2
-            factor = softened2 ** (0.2 * gradient_mag_per_dex)
+            factor = _colour_factor(pixels.shape, gradient_mag_per_dex, re_pix, axis_ratio, centre, phi_rad)
         np.multiply(pixels, factor, out=channel) if sense > 0 else np.divide(pixels, factor, out=channel)
         channel /= channel.sum()
     return out
+
+
+def _colour_factor(
+    shape: tuple[int, int],
+    gradient_mag_per_dex: float,
+    re_pix: float,
+    axis_ratio: float,
+    centre_xy_pix: tuple[float, float],
+    phi_rad: float,
+) -> NDArray[np.float64]:
+    """(R/re)^(0.4 Γ) of every pixel; one quadrant is enough if the source is upright in the middle of the image."""
+    upright = centre_xy_pix == _middle(shape) and phi_rad == 0.0
+    part = ((shape[0] + 1) // 2, (shape[1] + 1) // 2) if upright else shape
+    r2 = elliptical_radius(part, axis_ratio, centre_xy_pix, phi_rad) ** 2
+    softened2 = r2 / re_pix**2 + _SOFTENING_RE**2 + (_SOFTENING_PIX / re_pix) ** 2
+    factor = softened2 ** (0.2 * gradient_mag_per_dex)
+    return mirrored(factor, shape) if upright else factor
 
 
 def check_bands(bands: str | Sequence[str]) -> None:

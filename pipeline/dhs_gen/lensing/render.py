@@ -8,7 +8,7 @@ space the shift is exp(−ik·d), and the Rayleigh expansion (DLMF 10.60.7) on t
 
 turns the sum over all light in a pixel into its Legendre moments. Order 0 alone is "bin, then convolve" (4 % of the
 peak off in the median: the pixel is applied twice); order 3 is as good as shifting every ray (docs/rendering.md).
-The grid is padded by the kernel's radius, so light that falls off the stamp still reaches it through the wings.
+Rays are shot on a grid padded by the kernel's radius, so light off the stamp still reaches it through the wings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import spherical_jn
 
 from dhs_gen.lensing.models import MassModel
-from dhs_gen.lensing.rays import Accuracy, moment_orders, shoot
+from dhs_gen.lensing.rays import Accuracy, PixelLight, moment_orders, shoot
 from dhs_gen.lensing.templates import SourceTemplate
 
 
@@ -65,8 +65,8 @@ class LensedSource:
     Parameters
     ----------
     spectrum
-        (channels, side, side//2 + 1) complex: Fourier transform of the light on the padded grid, sub-pixel
-        positions included.
+        (channels, side, side//2 + 1) complex: Fourier transform of the light, sub-pixel positions included, with the
+        stamp's first pixel at the origin. ``side`` is wide enough that nothing wraps around into the stamp.
     magnification
         (channels,) lensed over unlensed flux on the padded grid.
     grid
@@ -104,45 +104,49 @@ def lens_source(
         grid, of which all channels and orders must move together. None leaves them where they are.
     """
     on_padded = (lens_xy_pix[0] + grid.pad_pix, lens_xy_pix[1] + grid.pad_pix)
-    moments = shoot(lens, template, source_xy_arcsec, on_padded, grid.padded_pix, grid.pixscale_arcsec, accuracy)
-    flux = moments[:, 0].sum(axis=(1, 2)) * grid.pixscale_arcsec**2
+    light = shoot(lens, template, source_xy_arcsec, on_padded, grid.padded_pix, grid.pixscale_arcsec, accuracy)
+    flux = light.moments[:, 0].sum(axis=(1, 2)) * grid.pixscale_arcsec**2
     if rearrange is not None:
-        moments = rearrange(moments)
-    spectrum = light_spectrum(moments, accuracy.moment_order) * grid.pixscale_arcsec**2
-    return LensedSource(spectrum=spectrum, magnification=flux, grid=grid)
+        light = PixelLight(rearrange(light.on_grid(grid.padded_pix)), 0, 0)
+    return LensedSource(_light_spectrum(light, grid, accuracy.moment_order), magnification=flux, grid=grid)
 
 
-def light_spectrum(moments: NDArray[np.float64], max_order: int) -> NDArray[np.complex128]:
-    """Fourier transform of light of which each pixel's Legendre moments are known.
+def _light_spectrum(light: PixelLight, grid: StampGrid, max_order: int) -> NDArray[np.complex128]:
+    """Fourier transform of light of which each pixel's Legendre moments are known, flux per pixel.
 
-    Parameters
-    ----------
-    moments
-        (channels, K, side, side), from :func:`dhs_gen.lensing.rays.shoot`.
-    max_order
-        Highest total order of the moments.
-
-    Returns
-    -------
-    ndarray
-        (channels, side, side//2 + 1) complex, as ``rfft2`` lays it out.
+    The stamp's first pixel is the origin, and what lies before it wraps around. The stamp is the only part that is
+    read, and kernels reach no farther than ``grid.pad_pix``, so ``side`` need not hold the whole padded grid: light at
+    pixels a…b of the stamp stays out of it the wrong way around if side > b + pad and side > size − 1 − a + pad.
     """
-    channels, _, side, _ = moments.shape
+    light = light.lit()
+    channels, n_moments, n_rows, n_cols = light.moments.shape
+    first_row, first_col = light.first_row - grid.pad_pix, light.first_col - grid.pad_pix
+    farthest = max(grid.size_pix - min(first_row, first_col), first_row + n_rows, first_col + n_cols)
+    side = _fast_side(max(farthest + grid.pad_pix, grid.kernel_size_pix))
+    if n_rows == 0:
+        return np.zeros((channels, side, side // 2 + 1), dtype=np.complex128)
+
+    padded = np.zeros((channels, n_moments, n_rows, side))
+    padded[..., np.arange(first_col, first_col + n_cols) % side] = light.moments
+    by_column = scipy.fft.rfft(padded, axis=-1)
     along_x, along_y = _moment_transfer(side, max_order)
-    lit = np.flatnonzero(moments[:, 0].any(axis=(0, 2)))
-    spectrum = np.zeros((channels, side, side // 2 + 1), dtype=np.complex128)
-    if lit.size == 0:
-        return spectrum
-    rows = slice(int(lit[0]), int(lit[-1]) + 1)
-    by_column = scipy.fft.rfft(moments[:, :, rows], axis=-1)
     # The transfer function separates, so orders along x are summed before the transform along y.
+    summed = np.zeros((max_order + 1, channels, side, side // 2 + 1), dtype=np.complex128)
+    at = np.arange(first_row, first_row + n_rows) % side
     for n in range(max_order + 1):
         terms = [(k, m) for k, (m, order) in enumerate(moment_orders(max_order)) if order == n]
-        summed = np.zeros_like(spectrum)
-        for k, m in terms:
-            summed[:, rows] += by_column[:, k] * along_x[m]
-        spectrum += scipy.fft.fft(summed, axis=1) * along_y[n][:, None]
-    return spectrum
+        total = by_column[:, terms[0][0]] * along_x[terms[0][1]]
+        for k, m in terms[1:]:
+            total += by_column[:, k] * along_x[m]
+        summed[n][:, at] = total
+    by_order = scipy.fft.fft(summed, axis=2, overwrite_x=True)
+    by_order *= (along_y * grid.pixscale_arcsec**2)[:, None, :, None]
+    return np.asarray(by_order.sum(axis=0))
+
+
+def _fast_side(least: int) -> int:
+    """A side of at least ``least`` pixels whose transform is fast; few different ones, so that kernels are kept."""
+    return -(-least // 16) * 16
 
 
 def draw(source: LensedSource, channel: int, kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -167,13 +171,15 @@ def draw(source: LensedSource, channel: int, kernel: NDArray[np.float64]) -> NDA
     ValueError
         If the kernel has another shape, is not finite or does not sum to 1.
     """
-    grid = source.grid
-    check_kernel(kernel, grid.kernel_size_pix)
-    side = grid.padded_pix
-    product = source.spectrum[channel] * _kernel_spectrum(kernel, side)
-    image = scipy.fft.irfft2(product, s=(side, side))
-    inner = slice(grid.pad_pix, grid.pad_pix + grid.size_pix)
-    return image[inner, inner]
+    check_kernel(kernel, source.grid.kernel_size_pix)
+    return convolve(source.spectrum[channel], kernel_spectrum(kernel, source.spectrum.shape[1]), source.grid.size_pix)
+
+
+def convolve(light: NDArray[np.complex128], kernels: NDArray[np.complex128], size_pix: int) -> NDArray[np.float64]:
+    """Spectra of light and of kernels (…, side, side//2 + 1) → stamps (…, size, size), flux per pixel."""
+    side = light.shape[-2]
+    by_column = scipy.fft.ifft(light * kernels, axis=-2, overwrite_x=True)[..., :size_pix, :]
+    return np.asarray(scipy.fft.irfft(by_column, n=side, axis=-1)[..., :size_pix])
 
 
 def check_kernel(kernel: NDArray[np.float64], size_pix: int) -> None:
@@ -185,16 +191,13 @@ def check_kernel(kernel: NDArray[np.float64], size_pix: int) -> None:
         raise ValueError(f"kernel must be finite and sum to 1, got a sum of {total!r}")
 
 
-def _kernel_spectrum(kernel: NDArray[np.float64], side: int) -> NDArray[np.complex128]:
-    """Transform of a centred kernel with its centre moved to pixel (0, 0).
-
-    The stamp is the only part of the grid that is read and the kernel reaches no farther than the padding, so the
-    wrap-around of the circular convolution never gets there.
-    """
+def kernel_spectrum(kernel: NDArray[np.float64], side: int) -> NDArray[np.complex128]:
+    """Transform (side, side//2 + 1) of a kernel whose centre is moved to pixel (0, 0)."""
     padded = np.zeros((side, side))
     half = kernel.shape[0] // 2
-    padded[: kernel.shape[0], : kernel.shape[1]] = kernel
-    return scipy.fft.rfft2(np.roll(padded, (-half, -half), axis=(0, 1)))
+    at = np.arange(-half, half + 1) % side
+    padded[np.ix_(at, at)] = kernel
+    return np.asarray(scipy.fft.rfft2(padded))
 
 
 @lru_cache(maxsize=8)

@@ -47,8 +47,9 @@ def bank_source(source: SourceParams, bank: SourceBank, index: int) -> BankSourc
 
 def trim(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cut equal borders of zeros off all four sides, so that no ray is shot at nothing; the centre stays the centre."""
-    rows, columns = np.nonzero(pixels)
+    lit = pixels != 0
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if rows.size == 0:
         return pixels
-    border = min(rows.min(), columns.min(), pixels.shape[0] - 1 - rows.max(), pixels.shape[1] - 1 - columns.max())
+    border = min(rows[0], columns[0], pixels.shape[0] - 1 - rows[-1], pixels.shape[1] - 1 - columns[-1])
     return pixels[border : pixels.shape[0] - border, border : pixels.shape[1] - border]

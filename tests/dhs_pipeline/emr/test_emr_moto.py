@@ -45,8 +45,9 @@ def emr(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.delenv(name, raising=False)
     for name, value in (CLEAN | {"AWS_ENDPOINT_URL": server, "AWS_DEFAULT_REGION": "us-east-1"}).items():
         monkeypatch.setenv(name, value)
-    for service in ("emr", "emrserverless"):  # not all of moto: other tests keep their bucket in the same process
-        get_backend(service).reset()
+    # Not BackendDict.reset(), which empties every service: other tests keep their bucket in the same process.
+    for account in (a for service in ("emr", "emrserverless") for a in get_backend(service).values()):
+        account.reset()
     bucket = boto3.resource("s3").create_bucket(Bucket="stage")
     bucket.objects.all().delete()
     return boto3.client("emr")

@@ -1,0 +1,1 @@
+"""What the stamps are for: reading them to train and test lens finders."""
