@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -193,14 +194,14 @@ def _write(
 ) -> Receipt:
     statuses: Counter[str] = Counter()
 
-    def tables() -> Iterator[pa.Table]:
-        for name in output.sources:
-            for rows in _rows_of_split(stamps / name, output.split, splits):
-                statuses.update(rows.column("status").to_pylist())
-                yield _relabel(rows)
+    def counted(rows: pa.Table) -> pa.Table:
+        statuses.update(rows.column("status").to_pylist())
+        return _relabel(rows)
 
+    # A chain of maps holds no table of its own while the next one is read.
+    sources = chain.from_iterable(_rows_of_split(stamps / name, output.split, splits) for name in output.sources)
     folder = f"region_split={output.split}"
-    rows = writer.write_stream(folder, tables(), COMPACTED, row_group_rows=row_group_rows)
+    rows = writer.write_stream(folder, map(counted, sources), COMPACTED, row_group_rows=row_group_rows)
     return writer.finish(rows, statuses)
 
 
@@ -209,8 +210,13 @@ def _rows_of_split(shard: Location, split: str, splits: Mapping[int, str]) -> It
     with shard.open_input() as source:
         parquet = pq.ParquetFile(source, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
-            table = parquet.read_row_group(group)
-            yield table.filter(pa.array([splits[f] == split for f in table.column("region_fold").to_pylist()]))
+            yield _of_split(parquet.read_row_group(group), split, splits)
+
+
+def _of_split(rows: pa.Table, split: str, splits: Mapping[int, str]) -> pa.Table:
+    """The rows of one split: the table itself, not a copy, where that is all of them."""
+    kept = [splits[f] == split for f in rows.column("region_fold").to_pylist()]
+    return rows if all(kept) else rows.filter(pa.array(kept, pa.bool_()))
 
 
 def _relabel(table: pa.Table) -> pa.Table:

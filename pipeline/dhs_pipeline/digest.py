@@ -9,9 +9,10 @@ The split labels are left out: 4p5 deals them anew, and the digest of its output
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,11 @@ from dhs_pipeline.storage import Location, StorageError
 
 SPLIT_LABELS = frozenset({"region_split", "region_split_4a"})
 _MODULUS = 1 << 128
+
+_NULL = (-1).to_bytes(8, "little", signed=True)
+
+Cell: TypeAlias = bytes | memoryview
+"""Bytes that are hashed of a row."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,16 @@ def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Dig
     """Digest of a table over ``columns``; None takes all but the split labels."""
     names = sorted(n for n in table.column_names if (n in columns if columns else n not in SPLIT_LABELS))
     start = hashlib.blake2b("\x00".join(names).encode(), digest_size=16)
-    fixed: list[pa.Array] = []
-    variable: list[pa.Array] = []
-    for name in names:
-        column = table.column(name).combine_chunks()
-        (fixed if _is_fixed_width(column.type) else variable).append(column)
-    blocks = _fixed_width_block(fixed, table.num_rows)
-    rows = [cells for short, group in groupby(variable, _is_short) for cells in _cells(list(group), short)]
+    found = [table.column(name) for name in names]
+    fixed = [_whole(column) for column in found if _is_fixed_width(column.type)]
+    cells: list[Sequence[Cell]] = [_fixed_width_block(fixed, table.num_rows)]
+    for short, group in groupby((c for c in found if not _is_fixed_width(c.type)), _is_short):
+        cells += _joined_cells(list(group)) if short else chain.from_iterable(map(_variable_cells, group))
     total = 0
-    for i in range(table.num_rows):
+    for row in zip(*cells, strict=True):
         h = start.copy()
-        h.update(blocks[i])
-        for cells in rows:
-            h.update(cells[i])
+        for cell in row:
+            h.update(cell)
         total += int.from_bytes(h.digest(), "little")
     return Digest(total % _MODULUS, table.num_rows)
 
@@ -105,29 +108,40 @@ def _fixed_width_block(columns: list[pa.Array], n_rows: int) -> list[bytes]:
     return [data[i : i + width] for i in range(0, n_rows * width, width)]
 
 
-def _is_short(column: pa.Array) -> bool:
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, copied only where it is in pieces."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _is_short(column: pa.ChunkedArray) -> bool:
     """Whether the cells are worth joining before they are hashed: text, or nothing at all."""
     return pa.types.is_string(column.type) or column.null_count == len(column)
 
 
-def _cells(columns: list[pa.Array], short: bool) -> list[list[bytes]]:
-    """Lists of cells to hash one after another; those of neighbouring short columns are joined to one."""
-    if not short:
-        return [_variable_cells(column) for column in columns]
-    return [[b"".join(row) for row in zip(*map(_short_cells, columns), strict=True)]]
+def _joined_cells(columns: Sequence[pa.ChunkedArray]) -> list[Sequence[Cell]]:
+    """Cells of neighbouring short columns joined to one."""
+    return [[b"".join(row) for row in zip(*(_short_cells(_whole(column)) for column in columns), strict=True)]]
 
 
 def _short_cells(column: pa.Array) -> list[bytes]:
-    """:func:`_variable_cells`, made once for each value that occurs."""
+    """:func:`_plain_cells`, made once for each value that occurs."""
     if column.null_count == len(column):
-        return _variable_cells(column[:1]) * len(column)
+        return [_NULL] * len(column)
     encoded = column.dictionary_encode()
-    found = np.array([*_variable_cells(encoded.dictionary), *_variable_cells(pa.nulls(1, column.type))], dtype=object)
+    found = np.array([*_plain_cells(encoded.dictionary), _NULL], dtype=object)
     cells: list[bytes] = found[pc.fill_null(encoded.indices, len(found) - 1).to_numpy()].tolist()
     return cells
 
 
-def _variable_cells(column: pa.Array) -> list[bytes]:
+def _variable_cells(column: pa.ChunkedArray) -> list[Sequence[Cell]]:
+    """What is hashed of each row, one sequence after another: a length and the bytes; a null is the length −1."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        pieces = [_lengths_and_views(chunk) for chunk in column.chunks]
+        return [[c for lengths, _ in pieces for c in lengths], [c for _, views in pieces for c in views]]
+    return [_plain_cells(_whole(column))]
+
+
+def _plain_cells(column: pa.Array) -> list[bytes]:
     """Per row: a length and the bytes; a null is the length −1."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         cells = [
@@ -136,5 +150,23 @@ def _variable_cells(column: pa.Array) -> list[bytes]:
     else:
         plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         cells = [None if c is None else (c.encode() if isinstance(c, str) else bytes(c)) for c in plain.to_pylist()]
-    null = (-1).to_bytes(8, "little", signed=True)
-    return [null if c is None else len(c).to_bytes(8, "little", signed=True) + c for c in cells]
+    return [_NULL if c is None else len(c).to_bytes(8, "little", signed=True) + c for c in cells]
+
+
+def _lengths_and_views(chunk: pa.Array) -> tuple[list[Cell], list[Cell]]:
+    """The lengths of binary cells as eight bytes each, and views of their bytes where Arrow keeps them.
+
+    Stamps are nearly all the bytes of a row: to copy them takes longer than to hash them.
+    """
+    _, offsets_buffer, data = chunk.buffers()
+    if len(chunk) == 0 or offsets_buffer is None:
+        return [], []
+    dtype = np.int64 if pa.types.is_large_binary(chunk.type) else np.int32
+    offsets = np.frombuffer(offsets_buffer, dtype)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    lengths = np.where(valid, np.diff(offsets), -1).astype("<i8").view("V8")
+    first = offsets[:-1]
+    # The bytes below a null cell, if there are any, are nobody's.
+    last = np.where(valid, offsets[1:], first)
+    whole = memoryview(b"" if data is None else data)
+    return [n.tobytes() for n in lengths], [whole[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]

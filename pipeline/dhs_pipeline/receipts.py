@@ -9,7 +9,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
@@ -141,17 +141,16 @@ class UnitWriter:
         """As :meth:`write`, of tables that together would not fit into memory; returns their rows."""
         digest = Digest()
 
-        def passing() -> Iterator[pa.Table]:
+        def noted(table: pa.Table) -> pa.Table:
             nonlocal digest
-            for table in tables:
-                digest += digest_table(table)
-                log_failed_rows(self.unit, folder, table)
-                yield table
+            digest += digest_table(table)
+            log_failed_rows(self.unit, folder, table)
+            return table
 
         self._check_plan()
         with (self.stage_dir / self._path(folder)).writing() as file:
             sink = _Hashed(file)
-            rows = write_parquet_stream(passing(), schema, sink, row_group_rows=row_group_rows)
+            rows = write_parquet_stream(map(noted, tables), schema, sink, row_group_rows=row_group_rows)
         self.files[self._path(folder)] = WrittenFile(sink.size_bytes, sink.hash.hexdigest())
         self.digests[folder] = str(digest)
         return rows

@@ -116,11 +116,10 @@ def test_a_map_that_vanishes_is_missing(
 def test_memory_that_runs_out_fails_the_task(tmp_path: Path, survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
     host = write_brick(Location.of(tmp_path))
 
-    class Full:
-        def __getitem__(self, _: object) -> object:
-            raise MemoryError
+    def full(self: fits.CompImageSection, place: object) -> object:
+        raise MemoryError
 
-    monkeypatch.setattr(fits.CompImageHDU, "section", Full())
+    monkeypatch.setattr(fits.CompImageSection, "__getitem__", full)
     with pytest.raises(MemoryError):
         read_brick_cutouts(Location.of(tmp_path), BRICK, [host], survey)
     monkeypatch.setattr(bricks, "MAX_SECTION_HOSTS", 0)

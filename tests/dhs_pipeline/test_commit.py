@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_run import InProcessSpark
 
@@ -15,7 +17,7 @@ from dhs_pipeline.commit import MANIFEST, CommitError, commit, committed, commit
 from dhs_pipeline.logs import MAX_ROWS_PER_UNIT
 from dhs_pipeline.receipts import Receipt, SupersededError, WrittenFile
 from dhs_pipeline.stage import StageError, StageRun, open_stage, run_units
-from dhs_pipeline.storage import Location
+from dhs_pipeline.storage import Location, encode_parquet
 
 CONFIG: Mapping[str, Any] = {"depth": 1}
 
@@ -115,6 +117,31 @@ def test_a_stream_of_tables_is_the_file_of_all_of_them(where: Location, cut: tup
     assert streamed.digests == whole.digests
     file = where / "stamps" / "part-streamed.parquet"
     assert WrittenFile.of(file.read_bytes()) == streamed.files["stamps/part-streamed.parquet"]
+
+
+@pytest.mark.parametrize(("row_group_rows", "limit_mb"), [(64, 4), (32, 4), (48, 10)])
+def test_a_stream_holds_no_table_that_it_has_written(where: Location, row_group_rows: int, limit_mb: float) -> None:
+    """While the next table (6.4 MB) is made, there is the last one only if its rows do not fill a row group."""
+    held_mb: list[float] = []
+
+    def tables() -> Iterator[pa.Table]:
+        rng = np.random.default_rng(1)
+        before = pa.total_allocated_bytes()
+        for _ in range(4):
+            held_mb.append((pa.total_allocated_bytes() - before) / 1e6)
+            yield pa.table({"status": ["OK"] * 64, "stamp_npz": pa.array([rng.bytes(100_000) for _ in range(64)])})
+
+    schema = pa.schema([("status", pa.string()), ("stamp_npz", pa.binary())])
+    opened(where).writer("000").write_stream("stamps", tables(), schema, row_group_rows=row_group_rows)
+    assert max(held_mb) < limit_mb  # the writer itself keeps the buffers of a page
+
+
+def test_pages_of_stamps_stay_small() -> None:
+    """A page, not a whole row group, is what writer and reader hold beside the rows."""
+    stamps = [np.random.default_rng(i).bytes(150_000) for i in range(64)]
+    data = encode_parquet(pa.table({"stamp_npz": pa.array(stamps)}), row_group_rows=64)
+    assert data.count(b"\x28\xb5\x2f\xfd") >= 8  # each page is a zstd frame: 64 x 0.15 MB in pages of 1.2 MB
+    assert pq.read_table(io.BytesIO(data)).column("stamp_npz").to_pylist() == stamps
 
 
 def test_a_stream_that_breaks_leaves_no_file(where: Location) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhs_pipeline.commit import MANIFEST, CommitError, committed_files
-from dhs_pipeline.compact import _check_disjoint, assign_splits, run_compaction
+from dhs_pipeline.compact import _check_disjoint, _of_split, assign_splits, run_compaction
 from dhs_pipeline.config import SplitFractions
 from dhs_pipeline.digest import digest_path
 from dhs_pipeline.rundir import RunDir
@@ -72,6 +72,16 @@ def test_what_would_be_on_both_sides_stops_it(changes: dict[str, list[object]], 
     _check_disjoint(keys(), splits)
     with pytest.raises(StageError, match=words):
         _check_disjoint(keys(**changes), splits)
+
+
+def test_rows_of_a_split_keep_their_order_and_a_table_of_one_split_is_not_copied() -> None:
+    splits = {0: "train", 1: "test", 2: "train"}
+    table = pa.table({"region_fold": [0, 1, 2, 0], "stamp_npz": [b"a", b"b", b"c", None]})
+    assert _of_split(table, "train", splits).column("stamp_npz").to_pylist() == [b"a", b"c", None]
+    assert _of_split(table, "test", splits).column("stamp_npz").to_pylist() == [b"b"]
+    assert _of_split(table, "val", splits).equals(table.slice(0, 0))
+    assert _of_split(table, "train", {0: "train", 1: "train", 2: "train"}) is table
+    assert _of_split(table.slice(0, 0), "val", splits).num_rows == 0
 
 
 @pytest.mark.spark

@@ -184,3 +184,40 @@ def test_the_child_leaves_no_files_open(tmp_path: Path) -> None:
         in_process = read_windows(replace(found, needs_child=False), [window(0, 0)], 150)
         assert np.array_equal(in_process[0], read_windows(OpenMap(found.hdu, True), [window(0, 0)], 150)[0])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("how", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1"])
+@pytest.mark.parametrize("quantized", [True, False])
+def test_windows_are_astropys_own_sections(how: str, quantized: bool) -> None:
+    """Dithered floats with NaN, scaled integers; windows in one tile, across tiles, and at the ragged edge."""
+    rng = np.random.default_rng(3)
+    plane = rng.normal(0, 1, SHAPE).astype(np.float32) if quantized else rng.integers(0, 99, SHAPE).astype(np.uint16)
+    if quantized and how != "HCOMPRESS_1":
+        plane[20:23, 30:40] = np.nan
+    options: dict[str, Any] = {"quantize_level": 16, "quantize_method": 2, "dither_seed": 7} if quantized else {}
+    hdu = fits.CompImageHDU(plane, compression_type=how, tile_shape=(TILE_PIX, TILE_PIX), **options)
+    out = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(out)
+    windows = [window(0, 0), window(1, 2), (slice(70, 171), slice(150, 251)), (slice(300, 380), slice(320, 400))]
+    with fits.open(io.BytesIO(out.getvalue())) as hdus:
+        expected = [np.array(hdus[1].section[w]) for w in windows]
+    for max_sections in (150, 0):
+        with opened(out.getvalue()) as found:
+            for pixels, wanted in zip(read_windows(found, windows, max_sections), expected, strict=True):
+                assert isinstance(pixels, np.ndarray)
+                assert pixels.dtype == wanted.dtype
+                assert np.array_equal(pixels, wanted, equal_nan=quantized)
+
+
+def test_a_map_asks_each_card_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, _ = make_map("RICE_1")
+    asked = []
+    get = fits.Header.__getitem__
+    monkeypatch.setattr(fits.Header, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
+    counts = []
+    for n in (1, 12):
+        with opened(raw) as found:
+            asked.clear()
+            read_windows(found, [window(1, 1)] * n, 150)
+        counts.append(len(asked))
+    assert counts[1] == counts[0]

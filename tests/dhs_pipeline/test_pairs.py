@@ -89,7 +89,7 @@ def test_negatives_follow_the_weights() -> None:
 def test_a_matched_control_is_a_control_on_its_own_host() -> None:
     other = {name: f"other {name}" for name in HOST_COLUMNS}
     positive, control = members_of(task(), paired("matched_host"), {"own": Match(other)}.__getitem__)
-    row = (control.task_columns() | control.pair_columns())
+    row = control.task_columns() | control.pair_columns()
     assert (positive.task_columns() | positive.pair_columns())["host_id"] == "own"
     assert {n: row[n] for n in HOST_COLUMNS} == other
     assert {row[n] for n in ARC_COLUMNS} == {None}

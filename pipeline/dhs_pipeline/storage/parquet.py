@@ -11,6 +11,12 @@ import pyarrow.parquet as pq
 
 from dhs_pipeline.storage.location import Location
 
+_STAMPS_AT_ONCE = 8
+"""Values after which the writer looks whether a page is full (1 MiB) in tables with stamps of up to 0.2 MB.
+
+With Arrow's 1,024 a row group of stamps becomes one page, which writer and reader hold several times over.
+"""
+
 
 def write_parquet(table: pa.Table, where: Location, *, row_group_rows: int = 1024, compression: str = "zstd") -> int:
     """Write a table as one Parquet file, whole or not at all, and return its bytes."""
@@ -41,11 +47,14 @@ def write_parquet_stream(
     rows, held = 0, schema.empty_table()
     with pq.ParquetWriter(sink, schema, **_options(schema, "zstd")) as writer:
         for table in tables:
-            held = pa.concat_tables([held, table])
+            rows += table.num_rows
+            held = pa.concat_tables([held, table]) if held.num_rows else table
+            # Neither name may keep this table alive while the next one is made: a table of stamps is 20 MB and more.
+            del table
             whole = held.num_rows // row_group_rows * row_group_rows
             for first in range(0, whole, row_group_rows):
                 writer.write_table(held.slice(first, row_group_rows).combine_chunks(), row_group_size=row_group_rows)
-            rows, held = rows + table.num_rows, held.slice(whole)
+            held = held.slice(whole) if whole < held.num_rows else schema.empty_table()
         if held.num_rows or not rows:
             writer.write_table(held.combine_chunks(), row_group_size=row_group_rows)
     return rows
@@ -58,4 +67,5 @@ def _options(schema: pa.Schema, compression: str) -> dict[str, Any]:
         "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type)],
         "write_statistics": [f.name for f in schema if not (pa.types.is_binary(f.type) or pa.types.is_list(f.type))],
         "write_page_checksum": True,
+        "write_batch_size": _STAMPS_AT_ONCE if any(pa.types.is_binary(f.type) for f in schema) else None,
     }
