@@ -57,7 +57,8 @@ def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Dig
     fixed = [_whole(column) for column in found if _is_fixed_width(column.type)]
     cells: list[Sequence[Cell]] = [_fixed_width_block(fixed, table.num_rows)]
     for short, group in groupby((c for c in found if not _is_fixed_width(c.type)), _is_short):
-        cells += _joined_cells(list(group)) if short else chain.from_iterable(map(_variable_cells, group))
+        neighbours = list(group)
+        cells += _joined_cells(neighbours) if short else chain.from_iterable(map(_variable_cells, neighbours))
     total = 0
     for row in zip(*cells, strict=True):
         h = start.copy()
