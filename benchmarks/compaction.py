@@ -29,8 +29,7 @@ ROWS_PER_FILE = 1024
 SOURCE_ROW_GROUP = 128
 SIDE_PIX = 64
 FOLDS = 16
-# As dhs_pipeline.session sets them for the workers.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+THREADS = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,9 @@ def _in_process(part: str, where: Path, row_group_rows: int, number: int) -> dic
     """What one part prints, in a fresh process (number: rows of the set, or passes)."""
     command = [sys.executable, str(Path(__file__).resolve()), "--part", part, "--set", str(where)]
     command += ["--row-group-rows", str(row_group_rows), "--repeats", str(number)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | ALLOCATOR, text=True)
+    from dhs_pipeline.session import ALLOCATOR  # as workers have it
+
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ | ALLOCATOR | THREADS, text=True)
     return json.loads(done.stdout)
 
 

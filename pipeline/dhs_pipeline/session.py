@@ -29,6 +29,16 @@ class SessionError(RuntimeError):
     """Spark cannot be started; the message is one line for the user."""
 
 
+ALLOCATOR = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""One heap for Arrow and NumPy that keeps what it has. Given back to the system after each stamp, memory comes again as
+empty pages, and to fault them in took a quarter of a worker's time (docs/throughput.md). conf/emr/spark has the same."""
+
+
 def start_session(app_name: str, master: str | None = None, events: Location | None = None) -> SparkSession:
     """Start or get the Spark session.
 
@@ -58,9 +68,8 @@ def start_session(app_name: str, master: str | None = None, events: Location | N
         os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{logging}" pyspark-shell')
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one Python worker per core already
-    # Large blocks go back at once instead of being kept between stamps: workers stay 200 MB smaller.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1048576")
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    for variable, value in ALLOCATOR.items():
+        os.environ.setdefault(variable, value)
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
