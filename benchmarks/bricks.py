@@ -33,6 +33,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.io.fits.hdu.compressed import _tiled_compression as tiled
+from bench.goals import Check, Figure, Inputs, Measurement
 
 from dhs_pipeline.bricks import _WINDOW_PIX, HostPosition, _needed_maps, read_brick_cutouts
 from dhs_pipeline.config import Survey, load_section
@@ -45,7 +46,7 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Figures:
-    """What :func:`measure` finds for one brick.
+    """What :func:`figures_of` finds for one brick.
 
     Parameters
     ----------
@@ -64,6 +65,7 @@ class Figures:
     decoders_ms_per_host: float
     rate_over_sections: float
     rate_over_decoders: float
+    largest_difference: float
 
 
 def main() -> None:
@@ -74,15 +76,34 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         simulated = simulate_survey(Path(folder), load_simulation_settings())
-        figures = measure(simulated.data_dir, simulated.parent_path, args.repeats)
+        figures = figures_of(simulated.data_dir, simulated.parent_path, args.repeats)
     if args.data:
-        figures += measure(Path(args.data), Path(args.parent), args.repeats)
+        figures += figures_of(Path(args.data), Path(args.parent), args.repeats)
     print(markdown(figures))
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(f) for f in figures], indent=2) + "\n")
 
 
-def measure(data: Path, parent: Path, repeats: int = 7) -> list[Figures]:
+def measure(inputs: Inputs) -> list[Measurement]:
+    """The goal of 4b, for ``make bench``: beside the decoders alone, and astropy's reading of the same windows."""
+    repeats = 15 if inputs.full else 5
+    if inputs.data is None or inputs.parent is None:
+        simulated = simulate_survey(inputs.work / "survey", load_simulation_settings())
+        figures = figures_of(simulated.data_dir, simulated.parent_path, repeats)[0]
+    else:
+        figures = figures_of(inputs.data, inputs.parent, repeats)[0]
+    beside = (
+        Figure("4b", figures.ms_per_host, "ms/host"),
+        Figure("decoders", figures.decoders_ms_per_host, "ms/host"),
+        Figure("astropy's sections", figures.sections_ms_per_host, "ms/host"),
+        Figure("rate over the sections", figures.rate_over_sections, "x"),
+    )
+    note = f"brick {figures.brickname}, {figures.hosts} hosts, processor time with that of children"
+    check = Check("largest difference from astropy's section", figures.largest_difference, 0.0, "in the map's unit")
+    return [Measurement("4b", figures.rate_over_decoders, beside, (check,), note)]
+
+
+def figures_of(data: Path, parent: Path, repeats: int = 7) -> list[Figures]:
     """Every brick of a parent catalogue, below a folder of the DR10 layout."""
     survey = load_section(Survey, "survey", "dr10")
     hosts: dict[str, list[HostPosition]] = {}
@@ -120,6 +141,7 @@ def measure_brick(
         decoders_ms_per_host=1e3 * median["decoders"] / len(hosts),
         rate_over_sections=median["sections"] / median["ours"],
         rate_over_decoders=median["decoders"] / median["ours"],
+        largest_difference=_largest_difference(data, brickname, rows, survey),
     )
 
 
@@ -140,6 +162,22 @@ def windows_of_maps(
         corners = [(row["corner_y_pix"] + offset, row["corner_x_pix"] + offset) for row in rows]
         windows[needed.where.uri] = [(slice(y, y + size), slice(x, x + size)) for y, x in corners]
     return windows
+
+
+def _largest_difference(data: Location, brickname: str, rows: Sequence[dict[str, Any]], survey: Survey) -> float:
+    """Of 4b's pixels from those of astropy's sections, over images and weights; rows that failed count for nothing."""
+    largest = 0.0
+    windows = windows_of_maps(data, brickname, rows, survey)
+    for needed in _needed_maps(data, brickname, survey):
+        if needed.product not in ("image", "invvar"):
+            continue
+        with fits.open(needed.where.uri, memmap=False) as hdus:
+            for row, place in zip(rows, windows[needed.where.uri], strict=True):
+                if row["status"] == "OK":
+                    section = np.asarray(hdus[1].section[place], np.float32).ravel()
+                    ours = np.asarray(row[f"{needed.product}_{needed.band}"], np.float32)
+                    largest = max(largest, float(np.abs(ours - section).max()))
+    return largest
 
 
 def take_sections(windows: dict[str, list[Window]]) -> None:

@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.goals import Check, Figure, Inputs, Measurement
+
 ROWS_PER_FILE = 1024
 SOURCE_ROW_GROUP = 128
 SIDE_PIX = 64
@@ -34,7 +36,7 @@ THREADS = {"OMP_NUM_THREADS": "1"}
 
 @dataclass(frozen=True)
 class Figures:
-    """What :func:`measure` finds.
+    """What :func:`figures_of` finds.
 
     Parameters
     ----------
@@ -50,6 +52,8 @@ class Figures:
         Rate of 4p5 over that of the copy: median over pairs of passes.
     peak_rss_mb, copy_peak_rss_mb, imports_rss_mb
         Peak resident memory of a fresh process, in 10^6 bytes: 4p5's work, the copy, and the imports of a worker alone.
+    rows_changed
+        0 if the digest of the output is that of the source.
     """
 
     rows: int
@@ -61,6 +65,7 @@ class Figures:
     peak_rss_mb: float
     copy_peak_rss_mb: float
     imports_rss_mb: float
+    rows_changed: int
 
 
 def main() -> None:
@@ -75,13 +80,27 @@ def main() -> None:
     if args.part:
         print(json.dumps(PARTS[args.part](args.set, args.row_group_rows, args.repeats)))
         return
-    figures = measure(args.rows, args.repeats, args.row_group_rows)
+    figures = figures_of(args.rows, args.repeats, args.row_group_rows)
     print(markdown(figures))
     if args.json:
         Path(args.json).write_text(json.dumps(asdict(figures), indent=2) + "\n")
 
 
-def measure(rows: int = 2048, repeats: int = 5, row_group_rows: int | None = None) -> Figures:
+def measure(inputs: Inputs) -> list[Measurement]:
+    """The goal of 4p5, for ``make bench``; the rows that come out are checked by their digest."""
+    rows = 8192 if inputs.full else 2048
+    figures = figures_of(rows)
+    beside = (
+        Figure("4p5", figures.ms_per_row, "ms/row"),
+        Figure("pyarrow's copy", figures.copy_ms_per_row, "ms/row"),
+        Figure("peak RSS", figures.peak_rss_mb, "MB"),
+    )
+    note = f"{rows} rows of {figures.kb_per_row:.0f} KB in row groups of {figures.row_group_rows}, processor time"
+    check = Check("rows whose digest changed", figures.rows_changed, 0.0, "rows")
+    return [Measurement("4p5", figures.rate_over_copy, beside, (check,), note)]
+
+
+def figures_of(rows: int = 2048, repeats: int = 5, row_group_rows: int | None = None) -> Figures:
     """Make a set of ``rows`` rows in a temporary folder, take it through both ways, and remove it."""
     if row_group_rows is None:
         from dhs_pipeline.config import Compact, load_section
@@ -102,6 +121,7 @@ def measure(rows: int = 2048, repeats: int = 5, row_group_rows: int | None = Non
         peak_rss_mb=peaks["ours"],
         copy_peak_rss_mb=peaks["copy"],
         imports_rss_mb=peaks["imports"],
+        rows_changed=cpu["rows_changed"],
     )
 
 
@@ -121,6 +141,7 @@ def _in_process(part: str, where: Path, row_group_rows: int, number: int) -> dic
 def compact(where: Path, row_group_rows: int) -> None:
     """What a worker of 4p5 does for one output file."""
     from dhs_pipeline.compact import OutputFile, _write
+    from dhs_pipeline.config import Compact, load_section
     from dhs_pipeline.receipts import UnitWriter
     from dhs_pipeline.storage import Location
 
@@ -129,19 +150,22 @@ def compact(where: Path, row_group_rows: int) -> None:
     names = tuple(file.name for file in _sources(where))
     splits = dict.fromkeys(range(FOLDS), "train")
     writer = UnitWriter(stage, "benchmark", "train-00000")
-    _write(OutputFile("train", 0, names, 0), Location.of(where / "stamps"), splits, writer, row_group_rows)
+    settings = load_section(Compact, "compact", "default").model_copy(update={"row_group_rows": row_group_rows})
+    _write(OutputFile("train", 0, names, 0), Location.of(where / "stamps"), splits, writer, settings)
 
 
 def copy(where: Path, row_group_rows: int) -> None:
     """The same rows, read by row group and written by pyarrow with the options of 4p5, through a Python file."""
     import pyarrow.parquet as pq
 
+    from dhs_pipeline.config import Compact, load_section
     from dhs_pipeline.schemas import STAMPS
     from dhs_pipeline.storage.parquet import _options
 
     out = where / "copy" / "part.parquet"
     out.parent.mkdir(exist_ok=True)
-    with open(out, "wb") as sink, pq.ParquetWriter(sink, STAMPS, **_options(STAMPS, "zstd")) as writer:
+    options = _options(STAMPS, "zstd", load_section(Compact, "compact", "default").stamp_compression)
+    with open(out, "wb") as sink, pq.ParquetWriter(sink, STAMPS, **options) as writer:
         for file in _sources(where):
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
                 for group in range(parquet.num_row_groups):
@@ -210,14 +234,18 @@ def _stamps(number: int, rows: int) -> Any:
 
 def _cpu(where: Path, row_group_rows: int, repeats: int) -> dict[str, Any]:
     """Processor seconds of ``repeats`` passes of each way, after a warm-up."""
-    seconds: dict[str, list[float]] = {"ours_s": [], "copy_s": []}
+    seconds: dict[str, Any] = {"ours_s": [], "copy_s": []}
     for repeat in range(repeats + 1):
         for name, way in (("ours_s", compact), ("copy_s", copy)):
             before = time.process_time()
             way(where, row_group_rows)
             if repeat:
                 seconds[name].append(time.process_time() - before)
-    return seconds
+    from dhs_pipeline.digest import digest_path
+    from dhs_pipeline.storage import Location
+
+    out, source = (digest_path(Location.of(where / folder)) for folder in ("out", "stamps"))
+    return seconds | {"rows_changed": 0 if out == source else abs(out.rows - source.rows) or source.rows}
 
 
 def _peak(way: Callable[[Path, int], None]) -> Callable[[Path, int, int], dict[str, Any]]:

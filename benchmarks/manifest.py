@@ -23,11 +23,13 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from bench.goals import Check, Figure, Inputs, Measurement
 
 from dhs_pipeline.config import RunConfig, load_run_config
 from dhs_pipeline.manifest.hosts import normalise
 from dhs_pipeline.manifest.parent import map_columns, plan_parent, read_chunk
 from dhs_pipeline.manifest.stage import expand_part, run_manifest
+from dhs_pipeline.manifest.tasks import expand
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import BANDS, HOSTS
 from dhs_pipeline.session import start_session
@@ -86,6 +88,30 @@ def main() -> None:
         workers = worker_rates(Path(folder), args.repeats)
         stage = None if args.no_spark else stage_rate(Path(folder), args.hosts)
     print(markdown(workers, stage))
+
+
+def measure(inputs: Inputs) -> list[Measurement]:
+    """The goal of 4a, for ``make bench``: the whole stage without Spark's start; beside it the workers alone."""
+    stage = stage_rate(inputs.work, 10_240 if inputs.full else 5_120)
+    worker = _worker_rate(inputs.work / "worker", next(iter(CASES)), 5)
+    beside = (
+        Figure("workers alone, 2 cores", CORES * worker.tasks_per_s, "tasks/s"),
+        Figure("worker", worker.cpu_us_per_task, "µs/task"),
+        Figure("stage, all processes", 1e6 * stage.cpu_s / stage.tasks, "µs/task"),
+    )
+    note = (
+        f"{stage.tasks} tasks of the survey in {stage.wall_s:.1f} s by the clock, after a small run in the same session"
+    )
+    return [Measurement("4a", stage.tasks_per_s, beside, (_one_by_one(inputs.work),), note)]
+
+
+def _one_by_one(work: Path) -> Check:
+    """Hosts expanded together beside the same hosts one after another."""
+    config = load_run_config("survey")
+    hosts = hosts_of(drawn_parent(work / "few.parquet", 8), config)
+    together, alone = expand(hosts, config), [expand(hosts.slice(i, 1), config) for i in range(len(hosts))]
+    differ = sum(a != b for a, b in zip(together.to_pylist(), pa.concat_tables(alone).to_pylist(), strict=True))
+    return Check("tasks that differ from their host's alone", differ, 0.0, "tasks")
 
 
 def worker_rates(folder: Path, repeats: int) -> list[WorkerRate]:

@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from bench.goals import Check, Figure, Inputs, Measurement
 from numpy.typing import NDArray
 
 from dhs_finder.reader import read_batches
@@ -40,6 +41,7 @@ from dhs_finder.stamp_set import Epoch, StampSource, find_stamps
 from dhs_finder.torch_dataset import StampDataset
 from dhs_gen.stamps import encode_stamp, read_stamp
 from dhs_gen.streams import stream
+from dhs_pipeline.config import Compact, load_section
 from dhs_pipeline.schemas import COMPACTED
 from dhs_pipeline.storage.parquet import encode_parquet
 
@@ -47,6 +49,7 @@ ROW_GROUP_ROWS, FILE_ROWS, SIZE, BANDS = 256, 2048, 64, "grz"
 LINKS = 4
 COMPRESSIONS = ("zstd", "snappy", "lz4", "none")
 IMAGE, ALL = ("image",), ("image", "invvar", "arc", "maskbits")
+SHOWN = ("NumPy", "Arrow", "row by row")
 Arrays = dict[str, NDArray[np.generic]]
 Way = Callable[[], int]
 
@@ -237,6 +240,32 @@ def rate_of(way: Way) -> float:
     before = time.process_time()
     found = way()
     return found / (time.process_time() - before)
+
+
+def measure(inputs: Inputs) -> list[Measurement]:
+    """The goal of the reader, for ``make bench``: images of noise in the encoding of 4p5, shuffled."""
+    compression = load_section(Compact, "compact", "default").stamp_compression
+    stamps = list(islice(noise(), 8192 if inputs.full else 2048))
+    ways, folders = {}, {}
+    for stored, codec in ((IMAGE, compression), (ALL, compression), (IMAGE, "none")):
+        encoding = Encoding(stored, codec)
+        folders[encoding] = inputs.work / str(encoding).replace(", ", "-").replace(" ", "-")
+        write(folders[encoding], stamps, encoding)
+        ways |= {(encoding, name): way for name, way in ways_of(folders[encoding], encoding).items() if name in SHOWN}
+    took = turns(ways, 5)
+    beside = tuple(Figure(f"{encoding}: {name}", rate, "stamps/s") for (encoding, name), rate in took.items())
+    images = Encoding(IMAGE, compression)
+    check = Check("stamps that differ from read_stamp", _differing(folders[images], stamps), 0.0, "stamps")
+    note = f"{len(stamps)} stamps of three bands, batches of 256, one thread, files in the page cache"
+    return [Measurement("reader", took[images, "NumPy"], beside, (check,), note)]
+
+
+def _differing(folder: Path, stamps: Sequence[Arrays]) -> int:
+    """Stamps whose images come out otherwise; in order, so that they can be told apart."""
+    found = find_stamps(StampSource((str(folder),)))
+    read = np.concatenate([batch.layers["image"] for batch in read_batches(found, Epoch(256))])
+    wanted = np.stack([np.stack([stamp[f"image_{band}"] for band in BANDS]) for stamp in stamps])
+    return int((read.reshape(LINKS, *wanted.shape) != wanted).any(axis=(0, 2, 3, 4)).sum())
 
 
 def reader_rate(folder: Path, *, layers: tuple[str, ...] = IMAGE, batch_stamps: int = 256, repeats: int = 5) -> float:

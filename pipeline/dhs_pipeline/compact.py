@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dhs_gen.streams import unit_interval
 from dhs_pipeline.commit import committed_files
-from dhs_pipeline.config import RunConfig, SplitFractions
+from dhs_pipeline.config import Compact, RunConfig, SplitFractions
 from dhs_pipeline.digest import Digest
 from dhs_pipeline.receipts import Receipt, UnitWriter
 from dhs_pipeline.rundir import RunDir
@@ -71,11 +71,11 @@ def run_compaction(
     if not pending and (finished := stage.finished_summary()) is not None:
         return finished
     _check_disjoint(rows, splits)
-    row_group_rows = config.compact.row_group_rows
+    compact = config.compact
 
     def work(outputs: Iterator[OutputFile]) -> Iterator[Receipt]:
         for output in outputs:
-            yield _write(output, source / "stamps", splits, stage.writer(_unit(output)), row_group_rows)
+            yield _write(output, source / "stamps", splits, stage.writer(_unit(output)), compact)
 
     fresh = run_units(
         spark,
@@ -190,7 +190,7 @@ def _unit(output: OutputFile) -> str:
 
 
 def _write(
-    output: OutputFile, stamps: Location, splits: Mapping[int, str], writer: UnitWriter, row_group_rows: int
+    output: OutputFile, stamps: Location, splits: Mapping[int, str], writer: UnitWriter, compact: Compact
 ) -> Receipt:
     statuses: Counter[str] = Counter()
 
@@ -201,7 +201,13 @@ def _write(
     # A chain of maps holds no table of its own while the next one is read.
     sources = chain.from_iterable(_rows_of_split(stamps / name, output.split, splits) for name in output.sources)
     folder = f"region_split={output.split}"
-    rows = writer.write_stream(folder, map(counted, sources), COMPACTED, row_group_rows=row_group_rows)
+    rows = writer.write_stream(
+        folder,
+        map(counted, sources),
+        COMPACTED,
+        row_group_rows=compact.row_group_rows,
+        stamp_compression=compact.stamp_compression,
+    )
     return writer.finish(rows, statuses)
 
 

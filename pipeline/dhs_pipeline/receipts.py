@@ -18,6 +18,7 @@ import pyarrow as pa
 from dhs_pipeline.digest import Digest, digest_table
 from dhs_pipeline.logs import log_event, log_failed_rows
 from dhs_pipeline.storage import Location, encode_parquet, write_parquet_stream
+from dhs_pipeline.storage.parquet import Compression
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,15 @@ class UnitWriter:
         self._record(folder, data, table)
         log_failed_rows(self.unit, folder, table)
 
-    def write_stream(self, folder: str, tables: Iterable[pa.Table], schema: pa.Schema, *, row_group_rows: int) -> int:
+    def write_stream(
+        self,
+        folder: str,
+        tables: Iterable[pa.Table],
+        schema: pa.Schema,
+        *,
+        row_group_rows: int,
+        stamp_compression: Compression = "zstd",
+    ) -> int:
         """As :meth:`write`, of tables that together would not fit into memory; returns their rows."""
         digest = Digest()
 
@@ -150,7 +159,9 @@ class UnitWriter:
         self._check_plan()
         with (self.stage_dir / self._path(folder)).writing() as file:
             sink = _Hashed(file)
-            rows = write_parquet_stream(map(noted, tables), schema, sink, row_group_rows=row_group_rows)
+            rows = write_parquet_stream(
+                map(noted, tables), schema, sink, row_group_rows=row_group_rows, stamp_compression=stamp_compression
+            )
         self.files[self._path(folder)] = WrittenFile(sink.size_bytes, sink.hash.hexdigest())
         self.digests[folder] = str(digest)
         return rows

@@ -35,8 +35,8 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
-"""One heap for Arrow and NumPy that keeps what it has. Given back to the system after each stamp, memory comes again as
-empty pages, and to fault them in took a quarter of a worker's time (docs/throughput.md). conf/emr/spark has the same."""
+"""One heap for Arrow and NumPy that keeps what it has. Given back to the system after each stamp, memory comes again
+as empty pages, and to fault them in took a quarter of a worker's time (docs/throughput.md). conf/emr/spark too."""
 
 
 def start_session(app_name: str, master: str | None = None, events: Location | None = None) -> SparkSession:

@@ -37,6 +37,7 @@ class Compact(Model):
     name: str
     target_file_mb: Positive
     row_group_rows: Annotated[int, Field(ge=1)]
+    stamp_compression: Literal["zstd", "lz4", "snappy", "none"]
     split_fractions: SplitFractions
 
 
