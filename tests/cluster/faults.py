@@ -10,6 +10,7 @@ import argparse
 import json
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ HEADER = ("scenario", "rows expected", "rows found", "equal", "units", "redone",
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the cluster ends with this process
     names = args.only.split(",") if args.only else list(SCENARIOS)
     if unknown := [name for name in names if name not in SCENARIOS]:
         print(f"faults: no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
