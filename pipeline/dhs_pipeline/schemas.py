@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dhs_gen.paired_controls.kinds import NegativeKind, SampleKind
@@ -320,11 +322,26 @@ def table_from_rows(rows: Sequence[dict[str, object]], schema: pa.Schema) -> pa.
     for row in rows:
         if unknown := row.keys() - known:
             raise ValueError(f"row has columns that the {_table_name(schema)} table does not: {sorted(unknown)}")
-    table = pa.Table.from_pylist(list(rows), schema=schema)
+    columns = [
+        _joined([row.get(f.name) for row in rows]) if f.type == pa.binary() else [row.get(f.name) for row in rows]
+        for f in schema
+    ]
+    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
     for field in schema:
         if not field.nullable and table.column(field.name).null_count:
             raise ValueError(f"{_table_name(schema)} column {field.name!r} may not be null")
     return table
+
+
+def _joined(cells: Sequence[Any]) -> pa.Array:
+    """Bytes or None → a binary array, by one copy; Arrow's builder grows and moves its memory time and again."""
+    offsets = np.concatenate([[0], np.cumsum([len(cell or b"") for cell in cells])])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"a binary column holds at most 2 GiB, got {offsets[-1]} bytes in {len(cells)} rows")
+    valid = pa.array([cell is not None for cell in cells], pa.bool_())
+    data = pa.py_buffer(b"".join(cell for cell in cells if cell is not None))
+    buffers = [valid.buffers()[1], pa.py_buffer(offsets.astype(np.int32)), data]
+    return pa.Array.from_buffers(pa.binary(), len(cells), buffers)
 
 
 def _table_name(schema: pa.Schema) -> str:
