@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from dhs_gen.status import Status
 from dhs_gen.task import HostCutout
-from dhs_pipeline.bricks import HostPosition, cutout_table, read_brick_cutouts
 from dhs_pipeline.commit import committed_files
 from dhs_pipeline.config import RunConfig, Survey
 from dhs_pipeline.receipts import Receipt, UnitWriter
@@ -82,6 +81,8 @@ def run_cutouts(
 
 def _read_part(part: Location, data: Location, survey: Survey, writer: UnitWriter) -> Receipt:
     """All hosts of one part, brick by brick."""
+    from dhs_pipeline.bricks import HostPosition, cutout_table, read_brick_cutouts  # 4c reads cutouts without WCS
+
     hosts = part.read_table(["host_id", "brickname", "ra_deg", "dec_deg"]).to_pylist()
     rows: list[dict[str, object]] = []
     for brickname, group in groupby(hosts, key=lambda h: h["brickname"]):

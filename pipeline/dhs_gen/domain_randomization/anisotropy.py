@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from dhs_gen.psf import pixel_integrated_elliptical_moffat
 
@@ -78,6 +77,8 @@ def differential_kernel(
 
 def convolve_mirrored(image: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convolution with the image continued by its mirror image."""
+    from scipy.signal import fftconvolve  # its import takes longer than a worker's first hundred stamps
+
     half = kernel.shape[0] // 2
     return fftconvolve(np.pad(image, half, mode="symmetric"), kernel, mode="valid")
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import constants, units
-from astropy.cosmology import FlatLambdaCDM
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
+
+if TYPE_CHECKING:
+    from astropy.cosmology import FlatLambdaCDM
 
 MAX_REDSHIFT = 20.0
 _NODES = 2001
@@ -51,6 +54,8 @@ class Cosmology:
 
     def astropy(self) -> FlatLambdaCDM:
         """The same cosmology as astropy has it."""
+        from astropy.cosmology import FlatLambdaCDM  # 0.4 s of a worker that needs no distances
+
         return FlatLambdaCDM(H0=self.h0_km_s_mpc, Om0=self.om0)
 
     def comoving_distance_mpc(self, z: ArrayLike) -> Array:

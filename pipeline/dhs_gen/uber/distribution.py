@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from dhs_gen.uber.manifests import MODE_COLUMNS, READ_BUFFER_BYTES, ROW_GROUP_ROWS, mixture_of, parquet_files
 from dhs_gen.uber.mixture import MixerConfig
@@ -127,5 +126,7 @@ def _p_value(counts: Mapping[tuple[str, ...], int], expected: Probabilities | No
     if len(possible) == 1:
         return 1.0
     probabilities = np.array([expected[key] for key in possible])
+    from scipy import stats  # not needed where stamps are made
+
     observed = np.array([counts.get(key, 0) for key in possible])
     return float(stats.chisquare(observed, rows * probabilities / probabilities.sum()).pvalue)
