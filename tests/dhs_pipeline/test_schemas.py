@@ -46,3 +46,11 @@ def test_rows_must_fit() -> None:
         table_from_rows([{"a": 1, "c": 2}], schema)
     with pytest.raises(ValueError, match="'a' may not be null"):
         table_from_rows([{"b": "x"}], schema)
+
+
+@pytest.mark.parametrize("cells", [[b"a", None, b"", b"\x00yz"], [None, None], [b""], []])
+def test_bytes_come_through_as_arrow_itself_would_hold_them(cells: list[bytes | None]) -> None:
+    schema = pa.schema([pa.field("blob", pa.binary()), pa.field("n", pa.int32())])
+    table = table_from_rows([{"blob": cell, "n": 1} for cell in cells], schema)
+    table.validate(full=True)
+    assert table.column("blob").combine_chunks().equals(pa.array(cells, pa.binary()))

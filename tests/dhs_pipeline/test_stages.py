@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STAMPS
 from dhs_pipeline.simulate import SimulatedSurvey
 from dhs_pipeline.sources import Banks
-from dhs_pipeline.stage import StageError
+from dhs_pipeline.stage import StageError, _forget_archives
 from dhs_pipeline.storage import Location
 from tests_support import REPO, SMALL, run_stages
 
@@ -226,3 +228,15 @@ def test_jobs_are_the_stages(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, str(job), "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 0
         assert "--out" in done.stdout
+
+
+def test_a_forgotten_archive_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.writestr("packed_one.py", "VALUE = 1")
+        archive.writestr("packed_two.py", "VALUE = 2")
+    monkeypatch.syspath_prepend(str(tmp_path / "some.zip"))
+    assert importlib.import_module("packed_one").VALUE == 1
+    assert str(tmp_path / "some.zip") in sys.path_importer_cache
+    _forget_archives()
+    assert str(tmp_path / "some.zip") not in sys.path_importer_cache
+    assert importlib.import_module("packed_two").VALUE == 2

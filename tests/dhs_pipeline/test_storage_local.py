@@ -41,6 +41,17 @@ def test_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: p
     assert order == ["fsync", "replace"]
 
 
+def test_the_disk_gets_every_byte_once_while_a_file_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, start, size, advice: given.append((start, size)), raising=False)
+    pieces = [bytes([i]) * (3 << 20) for i in range(7)]
+    with Location.of(tmp_path / "x.bin").writing() as file:
+        for piece in pieces:
+            assert file.write(piece) == len(piece)
+    assert (tmp_path / "x.bin").read_bytes() == b"".join(pieces)
+    assert given == [(0, 6 << 20), (6 << 20, 6 << 20), (12 << 20, 6 << 20)]
+
+
 @pytest.mark.parametrize("write", [Location.write_bytes, Location.put_if_absent])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: object
