@@ -93,6 +93,10 @@ def _cell(run: Run, key: str) -> str:
     return "WRONG" if found[0].verdict == "WRONG" else in_digits(found[0].value)
 
 
+_MARKERS = "osD^v<>PX*hd"
+"""One for each goal: there are more of them than colours."""
+
+
 def plot_cost(measurements: Sequence[Measurement], file: Path) -> bool:
     """Cost of a stamp against the size of the run, from every measurement with a series; False if there is none."""
     with_series = [m for m in measurements if m.series]
@@ -101,8 +105,9 @@ def plot_cost(measurements: Sequence[Measurement], file: Path) -> bool:
     axes = _axes()
     for m in with_series:
         axes.plot(*zip(*m.series, strict=True), "o-", label=m.goal)
-    axes.set(xscale="log", xlabel="stamps in the run", ylabel="CPU time of a stamp, ms", ylim=(0, None))
-    axes.legend()
+    highest = max(cost for m in with_series for _, cost in m.series)
+    axes.set(xscale="log", xlabel="stamps in the run", ylabel="CPU time of a stamp, ms", ylim=(0, 1.15 * highest))
+    axes.legend(loc="lower left")
     _save(axes, file)
     return True
 
@@ -112,12 +117,12 @@ def plot_history(runs: Sequence[Run], file: Path) -> bool:
     if len(runs) < 2:
         return False
     axes = _axes()
-    for key, goal in GOALS.items():
+    for number, (key, goal) in enumerate(GOALS.items()):
         found = [(i, m.value) for i, r in enumerate(runs) for m in r.measurements if m.goal == key and m.value]
         if found:
             places, values = zip(*found, strict=True)
             good = [v / goal.wanted if goal.compare == ">=" else goal.wanted / v for v in values]
-            axes.plot(places, good, "o-", label=key)
+            axes.plot(places, good, marker=_MARKERS[number % len(_MARKERS)], color=f"C{number % 10}", label=key)
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set(yscale="log", ylabel="measured over wanted, 1 and above is met")
     axes.set_xticks(range(len(runs)), [run.name for run in runs], rotation=30, ha="right", fontsize=7)
