@@ -147,7 +147,9 @@ def python_worker(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     """SIGKILL to a Python worker, as the kernel does to the largest process when memory runs out."""
 
     def fault() -> str:
-        cluster.python_workers()[0].kill()
+        while not (busy := _busy(cluster.python_workers())):
+            time.sleep(0.05)
+        busy[0].kill()  # an idle one, between its tasks, would not be missed
         return "a Python worker (SIGKILL)"
 
     return _survives("python-worker", fault, "ExceptionFailure", ground, cluster)
@@ -368,7 +370,7 @@ def memory_4b(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     outcome, out, events = Outcome("memory-4b"), ground.copy("memory-4b", with_4b=False), Events(cluster)
     job = submit_4b(cluster, out, ground.data, task_maxFailures=20)
     outcome.fault = "memory limit (RLIMIT_AS) of Python workers in 4b"
-    _starve(outcome, job, cluster, events, out / "phase4b", 1)
+    _starve(outcome, job, cluster, events, out / "phase4b", units=1, least_cpu_s=0.5)
     outcome.compare(ground.undisturbed("phase4b"), out / "phase4b")
     outcome.units, outcome.attempts = len(receipts(out / "phase4b")), events.attempts()
     outcome.seconds, outcome.undisturbed_s = job.seconds, ground.seconds.get("phase4b")
@@ -380,7 +382,7 @@ def memory_4c(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     outcome, out, events = Outcome("memory-4c"), ground.copy("memory-4c"), Events(cluster)
     job = submit_4c(cluster, out, task_maxFailures=20)
     outcome.fault = "memory limit (RLIMIT_AS) of Python workers in 4c"
-    _starve(outcome, job, cluster, events, out / STAGE_4C, UNITS_BEFORE_THE_FAULT)
+    _starve(outcome, job, cluster, events, out / STAGE_4C, units=UNITS_BEFORE_THE_FAULT, least_cpu_s=1.5)
     return _finished(outcome, ground, out, events, [job])
 
 
@@ -388,19 +390,26 @@ _HEADROOM_MB = (0, 1, 2, 4, 8, 16)
 
 
 def _starve(
-    outcome: Outcome, job: Submission, cluster: StandaloneCluster, events: Events, stage_dir: Path, units: int
+    outcome: Outcome,
+    job: Submission,
+    cluster: StandaloneCluster,
+    events: Events,
+    stage_dir: Path,
+    *,
+    units: int,
+    least_cpu_s: float,
 ) -> None:
     """Allow Python workers no more memory than they have, or little more, until one has met a MemoryError.
 
-    Which allocation fails is chance: in C libraries it may end the process instead, and the next worker gets a little
-    more room.
+    It begins once ``units`` are done, with workers that have used ``least_cpu_s``. Which allocation fails is chance: in C
+    libraries it may end the process instead, and the next worker gets a little more room.
     """
     wait_for_receipts(job, stage_dir, units)
     starved: set[int] = set()
     while job.is_running() and not any("MemoryError" in text for text in events.failures()):
         for worker in cluster.python_workers():
             with suppress(psutil.NoSuchProcess):
-                if worker.pid not in starved and _is_at_work(worker):
+                if worker.pid not in starved and _is_at_work(worker, least_cpu_s):
                     headroom = _HEADROOM_MB[len(starved) % len(_HEADROOM_MB)] * 1_000_000
                     limit = worker.memory_info().vms + headroom
                     worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
@@ -413,10 +422,10 @@ def _starve(
     outcome.require(code == 0, f"exit code {code}: {job.told()}")
 
 
-def _is_at_work(worker: psutil.Process) -> bool:
+def _is_at_work(worker: psutil.Process, least_cpu_s: float) -> bool:
     """Busy, and not with loading libraries, which takes address space all the time."""
     before = worker.memory_info().vms
-    return bool(_busy([worker])) and worker.cpu_times().user > 1.5 and worker.memory_info().vms <= before
+    return bool(_busy([worker])) and worker.cpu_times().user > least_cpu_s and worker.memory_info().vms <= before
 
 
 def _end_of(failure: str) -> str:
