@@ -147,10 +147,11 @@ def python_worker(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     """SIGKILL to a Python worker, as the kernel does to the largest process when memory runs out."""
 
     def fault() -> str:
-        while not (busy := _busy(cluster.python_workers())):
-            time.sleep(0.05)
-        busy[0].kill()  # an idle one, between its tasks, would not be missed
-        return "a Python worker (SIGKILL)"
+        for _ in range(50):
+            if busy := _busy(cluster.python_workers()):
+                busy[0].kill()  # an idle one, between its tasks, would not be missed
+                return "a Python worker (SIGKILL)"
+        raise RuntimeError("no Python worker was at work in 10 s")
 
     return _survives("python-worker", fault, "ExceptionFailure", ground, cluster)
 
@@ -401,8 +402,8 @@ def _starve(
 ) -> None:
     """Allow Python workers no more memory than they have, or little more, until one has met a MemoryError.
 
-    It begins once ``units`` are done, with workers that have used ``least_cpu_s``. Which allocation fails is chance: in C
-    libraries it may end the process instead, and the next worker gets a little more room.
+    It begins once ``units`` are done, with workers that have used ``least_cpu_s``. Which allocation fails is chance: in
+    C libraries it may end the process instead, and the next worker gets a little more room.
     """
     wait_for_receipts(job, stage_dir, units)
     starved: set[int] = set()
