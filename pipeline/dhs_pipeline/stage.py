@@ -26,6 +26,7 @@ from functools import cache, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from dhs_pipeline import __version__
@@ -215,6 +216,7 @@ def run_units(
             rows_done.add(receipt.rows)
             yield receipt
         _forget_archives()
+        pa.default_memory_pool().release_unused()  # the heap is kept within a task (session.py), not from task to task
 
     slices = min(len(units), partitions or len(units))
     sc.setJobDescription(label)
