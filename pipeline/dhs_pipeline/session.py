@@ -31,12 +31,13 @@ class SessionError(RuntimeError):
 
 ALLOCATOR = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
-"""One heap for Arrow and NumPy that keeps what it has. Given back to the system after each stamp, memory comes again
-as empty pages, and to fault them in took a quarter of a worker's time (docs/throughput.md). conf/emr/spark too."""
+"""One heap for Arrow and NumPy that keeps what stamps take; blocks above 4 MiB go back at once. Given back after each
+stamp, memory comes again as empty pages, and to fault them in took a quarter of a worker's time; kept altogether, workers
+grow by 150 MB (docs/throughput.md). conf/emr/spark has the same."""
 
 
 def start_session(app_name: str, master: str | None = None, events: Location | None = None) -> SparkSession:
