@@ -36,8 +36,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 """One heap for Arrow and NumPy that keeps what stamps take; blocks above 4 MiB go back at once. Given back after each
-stamp, memory comes again as empty pages, and to fault them in took a quarter of a worker's time; kept altogether, workers
-grow by 150 MB (docs/throughput.md). conf/emr/spark has the same."""
+stamp, memory comes again as empty pages, and to fault them in took a quarter of a worker's time; kept altogether,
+workers grow by 150 MB (docs/throughput.md). conf/emr/spark has the same."""
 
 
 def start_session(app_name: str, master: str | None = None, events: Location | None = None) -> SparkSession:
