@@ -146,17 +146,15 @@ class Events:
 def python_worker(ground: Ground, cluster: StandaloneCluster) -> Outcome:
     """SIGKILL to a Python worker, as the kernel does to the largest process when memory runs out."""
 
-    events = Events(cluster)
-
     def fault() -> str:
-        for _ in range(50):
-            if busy := _busy(cluster.python_workers()):
-                busy[0].kill()
-                time.sleep(0.5)  # until the driver has written it down
-            if events.ends()["ExceptionFailure"]:
-                return "a Python worker (SIGKILL)"
-        # One that is hit between its tasks, while it tidies up, is not missed: another has been tried.
-        raise RuntimeError("no task of a killed Python worker failed")
+        # One that is hit between its tasks, while it tidies up, is not missed; three are fewer than a task may fail.
+        for _ in range(3):
+            busy: list[psutil.Process] = []
+            while cluster.python_workers() and not busy:
+                busy = _busy(cluster.python_workers())
+            _signal(busy[:1], "kill")
+            time.sleep(0.7)
+        return "three Python workers, one after the other (SIGKILL)"
 
     return _survives("python-worker", fault, "ExceptionFailure", ground, cluster)
 
