@@ -126,7 +126,7 @@ emr-terminate: $(STAMP)  ## CLUSTER=j-… ARGS=--yes
 .PHONY: emr-plan emr-submit emr-4a emr-4b emr-4c emr-4p5 emr-status emr-logs emr-terminate
 
 test: $(STAMP)  ## the tests, under 10 minutes on 2 cores
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadgroup
 
 test-slow: $(STAMP)  ## statistical and acceptance tests
 	$(VENV)/bin/python -m pytest -m slow -s

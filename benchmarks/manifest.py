@@ -39,6 +39,7 @@ from dhs_pipeline.storage import Location, write_parquet
 HOSTS_PER_BRICK = 40
 HOSTS_PER_PART = 64
 CORES = 2
+WARM_HOSTS = 16 * HOSTS_PER_BRICK
 POPULATION = ("priors=population", "manifest.tasks_per_host=72")
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "survey: halton, units of 1024": ("survey", ()),
@@ -92,7 +93,7 @@ def main() -> None:
 
 def measure(inputs: Inputs) -> list[Measurement]:
     """The goal of 4a, for ``make bench``: the whole stage without Spark's start; beside it the workers alone."""
-    stage = stage_rate(inputs.work, 10_240 if inputs.full else 5_120)
+    stage = stage_rate(inputs.work, 40_960 if inputs.full else 10_240)
     worker = _worker_rate(inputs.work / "worker", next(iter(CASES)), 5)
     beside = (
         Figure("workers alone, 2 cores", CORES * worker.tasks_per_s, "tasks/s"),
@@ -135,11 +136,11 @@ def _worker_rate(folder: Path, case: str, repeats: int) -> WorkerRate:
 
 
 def stage_rate(folder: Path, hosts: int) -> StageRate:
-    """4a of ``hosts`` hosts after one of two bricks in the same session."""
+    """4a of ``hosts`` hosts after a smaller one in the same session, of enough parts for every worker to have started."""
     config = load_run_config("survey")
     spark = start_session("manifest", f"local[{CORES}]")
     try:
-        for name, rows in (("warm", 2 * HOSTS_PER_BRICK), ("timed", hosts)):
+        for name, rows in (("warm", WARM_HOSTS), ("timed", hosts)):
             parent, run = drawn_parent(folder / f"{name}.parquet", rows), RunDir(Location.of(folder / name))
             cpu_before, started = _cpu_s(), time.perf_counter()
             summary = run_manifest(spark, run, parent, config, force=False, progress=False)

@@ -24,6 +24,7 @@ _LAST_ATTEMPT = re.compile(
     re.DOTALL,
 )
 _PYTHON_ERROR = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
+_CLOSED_SOCKET = ("java.io.EOFException", "java.net.SocketException")
 _AFTERWARDS = "what has finished stays"
 _SAME_COMMAND = "same command"
 
@@ -55,10 +56,15 @@ def outside_reason(text: str) -> str | None:
     if (last := _LAST_ATTEMPT.match(aborted["reason"])) is None:
         return _first_line(aborted["reason"])
     if "Traceback (most recent call last)" not in last["cause"]:
-        cause: str | None = _first_line(last["cause"])
+        cause: str | None = _as_worker_death(_first_line(last["cause"]))
     else:
         cause = _outside_error(last["cause"])
     return cause and f"a task failed {last['times']} times, at last on {last['host']}: {cause}"
+
+
+def _as_worker_death(line: str) -> str:
+    """Spark names a worker that dies while it works; of one that dies as it starts the JVM sees its socket close."""
+    return f"Python worker exited unexpectedly ({line})" if line.startswith(_CLOSED_SOCKET) else line
 
 
 def _outside_error(cause: str) -> str | None:

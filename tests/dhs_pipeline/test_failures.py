@@ -64,5 +64,11 @@ def test_workers_that_die_are_told_without_a_traceback() -> None:
     ) == ("Master removed our application: KILLED")
 
 
+@pytest.mark.parametrize("closed", ["java.io.EOFException", "java.net.SocketException: Connection reset"])
+def test_a_worker_that_dies_as_it_starts_is_told_as_one_that_dies_at_work(closed: str) -> None:
+    said = f"{SAID}Python worker exited unexpectedly ({closed})"
+    assert outside_reason(f"{ABORTED}{closed}\n\tat java.base/java.io.DataInputStream{DRIVER}") == said
+
+
 def test_other_errors_of_spark_are_not_explained() -> None:
     assert outside_reason(f"{HEAD}java.lang.IllegalArgumentException: spark.executor.cores") is None

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy import constants, units
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 MAX_REDSHIFT = 20.0
 _NODES = 2001
 
-_C_KM_S = constants.c.to_value("km/s")
+_C_KM_S = 299_792.458
+"""Speed of light: exact, by the definition of the metre (SI Brochure, 9th edition, section 2.3.1)."""
 _ARCSEC = math.pi / 648_000.0
-_C2_OVER_4PI_G = (constants.c**2 / (4.0 * math.pi * constants.G)).to_value(units.Msun / units.Mpc)
 
 Array = NDArray[np.float64]
 
@@ -73,7 +72,15 @@ class Cosmology:
         """3 H²(z) / (8π G)."""
         h0 = self.h0_km_s_mpc / _C_KM_S  # 1/Mpc
         growth = self.om0 * (1.0 + np.asarray(z, dtype=np.float64)) ** 3 + 1.0 - self.om0
-        return np.asarray(1.5 * h0**2 * growth * _C2_OVER_4PI_G)
+        return np.asarray(1.5 * h0**2 * growth * _c2_over_4pi_g())
+
+
+@cache
+def _c2_over_4pi_g() -> float:
+    """c²/(4π G) with astropy's constants, solar masses per Mpc."""
+    from astropy import constants, units  # 0.2 s of a worker that needs no masses
+
+    return float((constants.c**2 / (4.0 * math.pi * constants.G)).to_value(units.Msun / units.Mpc))
 
 
 def _first_outside(z: Array) -> float:
@@ -125,7 +132,7 @@ def d_theta_e_d_sigma(sigma_v: ArrayLike, theta_e_arcsec: ArrayLike) -> Array:
 def sigma_crit_msun_mpc2(z_l: ArrayLike, z_s: ArrayLike, cosmology: Cosmology) -> Array:
     """Critical surface density c²/(4π G) · D_s/(D_l D_ls) = c²/(4πG) / (D_l · D_ls/D_s), solar masses per Mpc²."""
     d_l = cosmology.angular_distance_mpc(z_l)
-    return np.asarray(_C2_OVER_4PI_G / (d_l * distance_ratio(z_l, z_s, cosmology)))
+    return np.asarray(_c2_over_4pi_g() / (d_l * distance_ratio(z_l, z_s, cosmology)))
 
 
 def arcsec_per_mpc(z: ArrayLike, cosmology: Cosmology) -> Array:
