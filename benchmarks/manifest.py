@@ -136,7 +136,7 @@ def _worker_rate(folder: Path, case: str, repeats: int) -> WorkerRate:
 
 
 def stage_rate(folder: Path, hosts: int) -> StageRate:
-    """4a of ``hosts`` hosts after a smaller one in the same session, of enough parts for every worker to have started."""
+    """4a of ``hosts`` hosts, after one in the same session with parts enough for every worker to start."""
     config = load_run_config("survey")
     spark = start_session("manifest", f"local[{CORES}]")
     try:
