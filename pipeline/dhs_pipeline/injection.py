@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _STAMP_ROW_GROUP = 128
-"""Rows of the stamps table that a worker holds at once: about 20 MB with all layers, before compression."""
-
-_ROWS_AT_ONCE = 64
-"""Rows that are rendered before they are handed on."""
+"""Rows of the stamps table that a worker renders before it writes them: about 20 MB with all layers, uncompressed."""
 
 _RESULTS = pa.schema(list(STAMPS)[len(TASK) :])
 """What 4c adds to the columns of a task."""
@@ -222,8 +219,8 @@ class Renderer:
         members = self.members(tasks, cutout_part, host_part)
         cutouts = _cutouts_of(cutout_part, [m.row for m in members])
         made = tasks.select(TASK.names) if self._generation.pairing is None else _tasks_of(members)
-        for first in range(0, len(members), _ROWS_AT_ONCE):
-            some = members[first : first + _ROWS_AT_ONCE]
+        for first in range(0, len(members), _STAMP_ROW_GROUP):
+            some = members[first : first + _STAMP_ROW_GROUP]
             rows = [self._result(member, cutouts.get(member.row["host_id"])) for member in some]
             results = table_from_rows(rows, _RESULTS)
             yield pa.table([*made.slice(first, len(some)).columns, *results.columns], schema=STAMPS)
