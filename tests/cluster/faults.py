@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "pipeline"), str(Path(__file__).parent)]
 
 from fault_ground import make_ground, time_undisturbed  # noqa: E402
-from fault_scenarios import SCENARIOS, Outcome  # noqa: E402
+from fault_scenarios import SCENARIOS, Outcome, struck  # noqa: E402
 from standalone import StandaloneCluster  # noqa: E402
 
 HEADER = ("scenario", "rows expected", "rows found", "equal", "units", "redone", "time s", "lost s", "what was done")
@@ -66,11 +66,11 @@ def run_scenarios(names: Sequence[str], folder: Path, tasks_per_host: int) -> li
         for name in names:
             _tell(name)
             try:
-                outcomes.append(SCENARIOS[name](ground, cluster))
+                outcomes.append(struck(name, ground, cluster))
             except (AssertionError, OSError, RuntimeError, ValueError) as error:  # the others are still worth running
                 outcomes.append(Outcome(name, problems=[f"{type(error).__name__}: {error}"]))
             cluster.heal()
-            for problem in outcomes[-1].problems:
+            for problem in outcomes[-1].all_problems:
                 _tell(f"  {problem}")
     return outcomes
 
@@ -94,7 +94,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for outcome in outcomes:
-        lines += [f"{outcome.scenario}: {problem}" for problem in outcome.problems]
+        lines += [f"{outcome.scenario}: {problem}" for problem in outcome.all_problems]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fault_ground import STAGE_4C, Ground, receipts, submit_4c, wait_for_receipts
-from fault_scenarios import SCENARIOS, Events, Outcome
+from fault_scenarios import SCENARIOS, Events, Outcome, struck
 from faults import markdown, table
 from standalone import StandaloneCluster
 
@@ -33,7 +33,7 @@ def test_a_job_outlives_an_executor_and_its_next_run_the_driver(
     after = receipts(stage_dir)
     assert {unit: after[unit] for unit in done} == done
     outcome.compare(drawn_ground.undisturbed(STAGE_4C), stage_dir)
-    assert outcome.is_good, outcome.problems
+    assert outcome.is_good, outcome.all_problems
     # at most the units in flight at either death were begun twice; logs of the killed may lack their last lines
     assert events.attempts() - len(after) <= 5
 
@@ -42,10 +42,10 @@ def test_a_job_outlives_an_executor_and_its_next_run_the_driver(
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_is_lost_or_doubled(name: str, simulated_ground: Ground, cluster: StandaloneCluster) -> None:
     cluster.heal()
-    outcome = SCENARIOS[name](simulated_ground, cluster)
+    outcome = struck(name, simulated_ground, cluster)
     if outcome.skipped:
         pytest.skip(outcome.skipped)
-    assert outcome.is_good, outcome.problems
+    assert outcome.is_good, outcome.all_problems
 
 
 def test_the_table_says_what_was_not_possible_and_what_was_not_equal() -> None:
