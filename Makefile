@@ -40,15 +40,15 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	@touch $(STAMP)
 
 lock:  ## write requirements.lock and those for clusters and for Spark 3.5 anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 \
 	  --custom-compile-command "make lock" -o requirements.lock
 	$(MAKE) lock-cluster
 	cp requirements.lock requirements-spark35.lock
-	echo 'pyspark<3.6' | uv pip compile --no-config pyproject.toml - --extra dev --generate-hashes --no-emit-index-url \
+	echo 'pyspark<3.6' | uv pip compile --no-config pyproject.toml - --extra dev --generate-hashes \
 	  --python-version 3.11 --custom-compile-command "make lock" -o requirements-spark35.lock
 
 lock-cluster:  # the base dependencies in the versions of requirements.lock, which the tests run with
-	uv pip compile pyproject.toml --extra cluster --constraint requirements.lock --generate-hashes --no-emit-index-url --python-version 3.11 \
+	uv pip compile pyproject.toml --extra cluster --constraint requirements.lock --generate-hashes --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" -o requirements-cluster.lock
 
 BANKS := $(if $(BANK),--bank $(BANK)) $(if $(DEEP_BANK),--deep-bank $(DEEP_BANK))

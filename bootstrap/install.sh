@@ -181,7 +181,7 @@ PYTHON
 install_wheels() {
   say "installing into $home/venv"
   "$python" -m venv "$home/venv"
-  pip install --quiet --no-index --find-links "$1/wheels" --no-deps --require-hashes --no-cache-dir \
+  pip install --quiet --no-index -f "$1/wheels" --no-deps --require-hashes --no-cache-dir \
     --requirement "$1/requirements.txt"
   pip check >&2 # --no-deps above: the bundle holds all that is needed, or this says what is missing
   chmod -R a+rX "$home/venv"

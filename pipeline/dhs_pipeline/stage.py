@@ -211,7 +211,7 @@ def run_units(
     rows_done = sc.accumulator(0)
 
     def counted(part: Iterator[U]) -> Iterator[Receipt]:
-        spare_imports_from_collection()
+        _spare_imports_from_collection()
         for receipt in work(part):
             rows_done.add(receipt.rows)
             yield receipt
@@ -225,7 +225,7 @@ def run_units(
 
 
 @cache
-def spare_imports_from_collection() -> None:
+def _spare_imports_from_collection() -> None:
     """Spark collects garbage after each of its tasks, which walks over all objects of all imported modules (0.2 s of
     processor); those of the first task on are left out. Once per process, or cyclic garbage of later tasks would stay.
     """

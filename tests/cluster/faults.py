@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "pipeline"), str(Path(__file__).parent)]
 
 from fault_ground import make_ground, time_undisturbed  # noqa: E402
-from fault_scenarios import SCENARIOS, Outcome, struck  # noqa: E402
+from fault_outcome import Outcome  # noqa: E402
+from fault_scenarios import SCENARIOS, struck  # noqa: E402
 from standalone import StandaloneCluster  # noqa: E402
 
 HEADER = ("scenario", "rows expected", "rows found", "equal", "units", "redone", "time s", "lost s", "what was done")

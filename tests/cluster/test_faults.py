@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from fault_ground import STAGE_4C, Ground, receipts, submit_4c, wait_for_receipts
-from fault_scenarios import SCENARIOS, Events, Outcome, struck
+from fault_outcome import Events, Outcome
+from fault_scenarios import SCENARIOS, struck
 from faults import markdown, table
 from standalone import StandaloneCluster
 

@@ -18,7 +18,7 @@ from dhs_pipeline.manifest.tasks import density_axes, expand, tasks_per_host
 from dhs_pipeline.receipts import Receipt, WrittenFile
 from dhs_pipeline.rundir import RunDir
 from dhs_pipeline.schemas import HOSTS, REJECTS
-from dhs_pipeline.stage import StageError, StageRun, open_stage, run_units, spare_imports_from_collection
+from dhs_pipeline.stage import StageError, StageRun, open_stage, run_units
 from dhs_pipeline.storage import Location, encode_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def _candidates(spark: SparkSession, chunks: list[ParentChunk], columns: ColumnM
     plan = spark.createDataFrame([(c.uri, c.row_group, c.first_row, c.rows) for c in chunks], _CHUNK_DDL)
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        spare_imports_from_collection()
         for batch in batches:
             for row in batch.to_pylist():
                 table = normalise(read_chunk(ParentChunk(**row), columns), columns, config)
@@ -151,7 +150,6 @@ def _write_hosts(
     where = stage.where
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        spare_imports_from_collection()
         for part, hosts in _by_part(batches):
             write_parquet(hosts, where / f"hosts/part-{part:05d}.parquet", row_group_rows=_HOST_ROW_GROUP)
             yield pa.RecordBatch.from_pydict({"part": pa.array([part], pa.int32()), "hosts": [hosts.num_rows]})
