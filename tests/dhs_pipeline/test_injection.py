@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dhs_pipeline.injection import Renderer, list_shards, read_shard
 from dhs_pipeline.rundir import RunDir
+from dhs_pipeline.schemas import TASK
 
 pytestmark = pytest.mark.spark
 
@@ -42,3 +44,16 @@ def test_a_bad_task_has_a_name_and_costs_no_other(
     assert words in after[victim]["message"]
     assert after[victim]["stamp_npz"] is None
     assert [r for i, r in enumerate(after) if i != victim] == [r for i, r in enumerate(before) if i != victim]
+
+
+def test_a_unit_of_many_row_groups_holds_each_task_with_its_own_results(small_run: RunDir) -> None:
+    config = small_run.config()
+    renderer = Renderer(config.generation("control"), None, config)
+    shard = list_shards(small_run)[0]
+    tasks, part = read_shard(shard), small_run.cutouts / shard.part
+    shuffled = [tasks.take(np.roll(np.arange(len(tasks)), k)) for k in range(300 // len(tasks) + 1)]
+    long = pa.concat_tables(shuffled)
+    batches = list(renderer.batches(long, part))
+    assert len(batches) > 2
+    assert pa.concat_tables(batches) == pa.concat_tables([renderer.render(t, part) for t in shuffled])
+    assert pa.concat_tables(batches).select(TASK.names) == long.select(TASK.names)
