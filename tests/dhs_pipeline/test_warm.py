@@ -136,7 +136,7 @@ def test_no_generation_has_anything_to_compile(cache: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     compiled, loaded = (line.split()[1:] for line in done.stdout.splitlines()[-2:])
     assert compiled == []
-    for name in ("rays._shoot", "tnfw._tabulate", "tnfw.total_mass", "moffat._round", "moffat._elliptical"):
+    for name in ("ray_kernels.shoot_box", "tnfw._tabulate", "tnfw.total_mass", "moffat._round", "moffat._elliptical"):
         assert any(kernel.endswith(name) for kernel in loaded), name
     assert any(kernel.endswith("sersic._integrate") for kernel in loaded)
     assert state(cache) == before

@@ -3,7 +3,7 @@
 Conventions are lenstronomy's: θ_E is circularised (the critical curve of a pure SIE encloses π θ_E²) and
 e = (1 − q)/(1 + q). Angles run from +x (increasing column) towards +y (increasing row).
 
-:func:`deflect_row` is compiled into the kernels of :mod:`dhs_gen.lensing.rays`, whose cache does not notice a change of
+:func:`deflect_row` is compiled into :mod:`dhs_gen.lensing.ray_kernels`, whose cache does not notice a change of
 this file or of the profiles it calls: run ``make clean`` after one.
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from dhs_gen.lensing import multipoles, powerlaw
+from dhs_gen.lensing.compiled import inner_kernel
 from dhs_gen.lensing.multipoles import deflect_multipoles
 from dhs_gen.lensing.powerlaw import deflect_power_law
 from dhs_gen.lensing.tnfw import Subhalos, add_halos
@@ -180,7 +181,7 @@ SieShear = MassModel
 """A :class:`MassModel` with the parameters of an SIE and shear alone."""
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def deflect_sie(params, x, y):  # type: ignore[no-untyped-def]
     """Deflection (arcsec) by an SIE in the frame of its major axis.
 
@@ -196,7 +197,7 @@ def deflect_sie(params, x, y):  # type: ignore[no-untyped-def]
     return 0.0, 0.0
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def deflect_row(params, extras, first_x, step, count, y, out):  # type: ignore[no-untyped-def]
     """Deflections (arcsec) of ``count`` rays at x = first_x + i step and one y, without the subhalos.
 
@@ -210,28 +211,33 @@ def deflect_row(params, extras, first_x, step, count, y, out):  # type: ignore[n
     out
         (2, ≥ count) receives α_x and α_y.
     """
-    _, q, _, cos_phi, sin_phi, gamma1, gamma2, _ = params
     for i in range(count):
-        x = first_x + step * i
-        major = cos_phi * x + sin_phi * y
-        minor = cos_phi * y - sin_phi * x
-        if extras is None:
+        out[0, i], out[1, i] = deflect_one(params, extras, first_x + step * i, y)
+
+
+@inner_kernel
+def deflect_one(params, extras, x, y):  # type: ignore[no-untyped-def]
+    """:func:`deflect_row` of one ray at (x, y)."""
+    _, q, _, cos_phi, sin_phi, gamma1, gamma2, _ = params
+    major = cos_phi * x + sin_phi * y
+    minor = cos_phi * y - sin_phi * x
+    if extras is None:
+        alpha_major, alpha_minor = deflect_sie(params, major, minor)
+    else:
+        scale, half_exponent, series, _, _, _ = extras
+        if series.size == 0:
             alpha_major, alpha_minor = deflect_sie(params, major, minor)
         else:
-            scale, half_exponent, series, _, _, _ = extras
-            if series.size == 0:
-                alpha_major, alpha_minor = deflect_sie(params, major, minor)
-            else:
-                alpha_major, alpha_minor = deflect_power_law(scale, half_exponent, series, q, major, minor)
-        out[0, i] = cos_phi * alpha_major - sin_phi * alpha_minor + gamma1 * x + gamma2 * y
-        out[1, i] = sin_phi * alpha_major + cos_phi * alpha_minor + gamma2 * x - gamma1 * y
+            alpha_major, alpha_minor = deflect_power_law(scale, half_exponent, series, q, major, minor)
+    alpha_x = cos_phi * alpha_major - sin_phi * alpha_minor + gamma1 * x + gamma2 * y
+    alpha_y = sin_phi * alpha_major + cos_phi * alpha_minor + gamma2 * x - gamma1 * y
     if extras is not None:
         angular = extras[3]
         if angular[0] != 0.0 or angular[1] != 0.0 or angular[2] != 0.0 or angular[3] != 0.0:
-            for i in range(count):
-                more_x, more_y = deflect_multipoles(angular, first_x + step * i, y)
-                out[0, i] += more_x
-                out[1, i] += more_y
+            more_x, more_y = deflect_multipoles(angular, x, y)
+            alpha_x += more_x
+            alpha_y += more_y
+    return alpha_x, alpha_y
 
 
 def deflection(lens: MassModel, x_arcsec: Array, y_arcsec: Array) -> tuple[Array, Array]:

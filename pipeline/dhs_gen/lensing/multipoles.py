@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-import numba
+from dhs_gen.lensing.compiled import inner_kernel
 
 
 def coefficients(order: int, a_arcsec: float, phi_rad: float) -> tuple[float, float]:
@@ -26,7 +26,7 @@ def bound(order: int, a_arcsec: float) -> float:
     return order * abs(a_arcsec) / (order * order - 1.0)
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def deflect_multipoles(p, x, y):  # type: ignore[no-untyped-def]
     """Deflection (arcsec) by both multipoles; ``p`` holds the :func:`coefficients` of m = 3, then of m = 4.
 

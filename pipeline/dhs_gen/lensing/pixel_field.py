@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs_gen.lensing.models import deflect_row
+from dhs_gen.lensing.compiled import inner_kernel
+from dhs_gen.lensing.models import deflect_one
 from dhs_gen.lensing.tnfw import add_halo
 
 NEAR_SIDES = 2.0
@@ -45,19 +45,18 @@ def node_weights(max_supersampling: int) -> NDArray[np.float64]:
     return weights
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def add_galaxy(params, extras, x_centre, y_centre, pixscale, field):  # type: ignore[no-untyped-def]
     """Add the deflection by all but the subhalos to ``field`` (NODES, 2, NODES), by row of nodes."""
-    alpha = np.empty((2, 1))
     for row in range(NODES):
         y = y_centre + NODE_POSITIONS[row] * pixscale
         for column in range(NODES):
-            deflect_row(params, extras, x_centre + NODE_POSITIONS[column] * pixscale, 0.0, 1, y, alpha)
-            field[row, 0, column] += alpha[0, 0]
-            field[row, 1, column] += alpha[1, 0]
+            alpha_x, alpha_y = deflect_one(params, extras, x_centre + NODE_POSITIONS[column] * pixscale, y)
+            field[row, 0, column] += alpha_x
+            field[row, 1, column] += alpha_y
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def split_halos(geometry, tables, x_centre, y_centre, pixscale, field, near):  # type: ignore[no-untyped-def]
     """Add the deflection by the far subhalos to ``field`` (NODES, 2, NODES) and list the others in ``near`` (N,).
 
@@ -82,7 +81,7 @@ def split_halos(geometry, tables, x_centre, y_centre, pixscale, field, near):  #
     return count
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def interpolate(field, across, along, count, out):  # type: ignore[no-untyped-def]
     """Add the field to a row of ``count`` rays in ``out`` (2, ≥ count).
 

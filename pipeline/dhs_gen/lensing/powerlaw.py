@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from dhs_gen.lensing.compiled import inner_kernel
 
 SLOPE_RANGE = (1.5, 2.5)
 """Slopes that are accepted: lenstronomy's limits of the profile, four standard deviations of the SLACS lenses."""
@@ -49,7 +50,7 @@ def growth(theta_e_arcsec: float, e: float, slope: float) -> float:
     return amplitude(theta_e_arcsec, e, slope) * largest * (q ** (2.0 - slope) if slope > 2 else 1.0)
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def deflect_power_law(scale, half_exponent, coefficients, q, major, minor):  # type: ignore[no-untyped-def]
     """Deflection (arcsec) in the frame of the major axis; (0, 0) at the centre, where a slope above 2 diverges.
 

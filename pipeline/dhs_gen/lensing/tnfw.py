@@ -22,6 +22,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs_gen.lensing.compiled import inner_kernel
+
 TRUNCATION_RANGE = (0.05, 500.0)
 """r_t / R_s that the table is fine enough for; a Roche radius is 1 to 30 times the scale radius."""
 
@@ -164,7 +166,7 @@ def _tabulate(rs, alpha_rs, trunc, cells):  # type: ignore[no-untyped-def]
     return tables
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def add_halo(geometry, tables, i, first_x, step, count, y, out):  # type: ignore[no-untyped-def]
     """Add the deflection by halo ``i`` for rays at x = first_x + k step and one y (arcsec) to ``out`` (2, ≥ count)."""
     cells = tables.shape[1] - 1
@@ -187,7 +189,7 @@ def add_halo(geometry, tables, i, first_x, step, count, y, out):  # type: ignore
         out[1, ray] += per_arcsec * dy
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def add_halos(geometry, tables, first_x, step, count, y, out):  # type: ignore[no-untyped-def]
     """:func:`add_halo` for every halo."""
     for i in range(geometry.shape[0]):
