@@ -163,7 +163,7 @@ def copy(where: Path, row_group_rows: int) -> None:
 
     out = where / "copy" / "part.parquet"
     out.parent.mkdir(exist_ok=True)
-    options = _options(STAMPS, "zstd", load_section(Compact, "compact", "default").stamp_compression)
+    options = _options(STAMPS, load_section(Compact, "compact", "default").stamp_compression)
     with open(out, "wb") as sink, pq.ParquetWriter(sink, STAMPS, **options) as writer:
         for file in _sources(where):
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:

@@ -346,8 +346,7 @@ def _arcs(
     """(bands, size, size) noise-free light, nanomaggy/pix."""
     if lensed is None:
         return np.zeros((len(psfs), size_pix, size_pix))
-    side = lensed.spectrum.shape[1]
-    kernels = np.stack([_kernel_spectrum(psf, side) for psf in psfs.values()])
+    kernels = _kernel_spectra(tuple(psfs.values()), lensed.spectrum.shape[1])
     flux = np.array([fluxes_nmgy[b] for b in psfs])[:, None, None]
     arcs = convolve(lensed.spectrum, kernels, size_pix) * flux + 0.0  # −0.0 becomes 0.0: no flux is the same as no arc
     if not np.isfinite(arcs).all():
@@ -355,12 +354,12 @@ def _arcs(
     return arcs
 
 
-@lru_cache(maxsize=64)
-def _kernel_spectrum(psf: Psf, side: int) -> NDArray[np.complex128]:
-    """The tasks of one host share its PSFs, and most of them the side."""
-    spectrum = kernel_spectrum(psf.kernel, side)
-    spectrum.setflags(write=False)
-    return spectrum
+@lru_cache(maxsize=16)
+def _kernel_spectra(psfs: tuple[Psf, ...], side: int) -> NDArray[np.complex128]:
+    """(bands, side, side//2 + 1). The tasks of one host share its PSFs, and most of them the side."""
+    spectra = np.stack([kernel_spectrum(psf.kernel, side) for psf in psfs])
+    spectra.setflags(write=False)
+    return spectra
 
 
 def _placed(light: StampLight | None, pixels: NDArray[np.float64]) -> NDArray[np.float64]:

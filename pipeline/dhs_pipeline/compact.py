@@ -206,7 +206,7 @@ def _write(
         map(counted, sources),
         COMPACTED,
         row_group_rows=compact.row_group_rows,
-        stamp_compression=compact.stamp_compression,
+        pixel_compression=compact.stamp_compression,
     )
     return writer.finish(rows, statuses)
 

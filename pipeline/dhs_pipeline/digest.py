@@ -1,6 +1,6 @@
 """An order-independent digest of a data set: the same rows give the same digest, however they are cut into files.
 
-Each row is hashed (blake2b, 128 bits) over its columns in the order of their names; the digest is the sum of the row
+Each row is hashed (BLAKE3, 128 bits) over its columns in the order of their names; the digest is the sum of the row
 hashes modulo 2¹²⁸, with the number of rows. Digests of parts add up, so every worker returns that of its own files.
 
 The split labels are left out: 4p5 deals them anew, and the digest of its output must still equal that of its input.
@@ -8,7 +8,6 @@ The split labels are left out: 4p5 deals them anew, and the digest of its output
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -18,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from blake3 import blake3
 
 from dhs_pipeline.storage import Location, StorageError
 
 SPLIT_LABELS = frozenset({"region_split", "region_split_4a"})
-_MODULUS = 1 << 128
+_HASH_BYTES = 16
+_MODULUS = 1 << 8 * _HASH_BYTES
 
 _NULL = (-1).to_bytes(8, "little", signed=True)
 
@@ -52,7 +53,7 @@ class Digest:
 def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Digest:
     """Digest of a table over ``columns``; None takes all but the split labels."""
     names = sorted(n for n in table.column_names if (n in columns if columns else n not in SPLIT_LABELS))
-    start = hashlib.blake2b("\x00".join(names).encode(), digest_size=16)
+    start = blake3("\x00".join(names).encode())
     found = [table.column(name) for name in names]
     fixed = [_whole(column) for column in found if _is_fixed_width(column.type)]
     cells: list[Sequence[Cell]] = [_fixed_width_block(fixed, table.num_rows)]
@@ -64,7 +65,7 @@ def digest_table(table: pa.Table, columns: Collection[str] | None = None) -> Dig
         h = start.copy()
         for cell in row:
             h.update(cell)
-        total += int.from_bytes(h.digest(), "little")
+        total += int.from_bytes(h.digest(_HASH_BYTES), "little")
     return Digest(total % _MODULUS, table.num_rows)
 
 

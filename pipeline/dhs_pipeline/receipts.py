@@ -145,7 +145,7 @@ class UnitWriter:
         schema: pa.Schema,
         *,
         row_group_rows: int,
-        stamp_compression: Compression = "zstd",
+        pixel_compression: Compression = "zstd",
     ) -> int:
         """As :meth:`write`, of tables that together would not fit into memory; returns their rows."""
         digest = Digest()
@@ -160,7 +160,7 @@ class UnitWriter:
         with (self.stage_dir / self._path(folder)).writing() as file:
             sink = _Hashed(file)
             rows = write_parquet_stream(
-                map(noted, tables), schema, sink, row_group_rows=row_group_rows, stamp_compression=stamp_compression
+                map(noted, tables), schema, sink, row_group_rows=row_group_rows, pixel_compression=pixel_compression
             )
         self.files[self._path(folder)] = WrittenFile(sink.size_bytes, sink.hash.hexdigest())
         self.digests[folder] = str(digest)

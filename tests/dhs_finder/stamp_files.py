@@ -74,6 +74,6 @@ def write_set(
         where = folder / f"region_split={'val' if i % 3 == 2 else 'train'}" / f"part-{i:03d}.parquet"
         where.parent.mkdir(parents=True, exist_ok=True)
         rows_here = table(first, rows, failed or {}, make)
-        where.write_bytes(encode_parquet(rows_here, row_group_rows=row_group_rows, compression=compression))
+        where.write_bytes(encode_parquet(rows_here, row_group_rows=row_group_rows, pixel_compression=compression))
         first += rows
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import tracemalloc
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from blake3 import blake3
 
 from dhs_pipeline.digest import Digest, digest_path, digest_table
 from dhs_pipeline.storage import Location, StorageError, write_parquet
@@ -54,7 +54,7 @@ def hashed_by_hand(content: list[dict[str, object]]) -> Digest:
             value = np.float32(row[name]).tobytes() if name == "pixels" and row[name] is not None else row[name]
             cell = value.encode() if isinstance(value, str) else value
             text += struct.pack("<q", -1) if cell is None else struct.pack("<q", len(cell)) + cell
-        total += int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+        total += int.from_bytes(blake3(text).digest(16), "little")
     return Digest(total % 2**128, len(content))
 
 
@@ -146,11 +146,11 @@ def plain_digest(table: pa.Table) -> str:
     names = sorted(table.column_names)
     total = 0
     for row in table.to_pylist():
-        h = hashlib.blake2b("\0".join(names).encode(), digest_size=16)
+        text = "\0".join(names).encode()
         for name in names:
             cell = row[name].encode() if isinstance(row[name], str) else row[name]
-            h.update((-1 if cell is None else len(cell)).to_bytes(8, "little", signed=True) + (cell or b""))
-        total += int.from_bytes(h.digest(), "little")
+            text += (-1 if cell is None else len(cell)).to_bytes(8, "little", signed=True) + (cell or b"")
+        total += int.from_bytes(blake3(text).digest(16), "little")
     return f"{total % 2**128:032x}-{table.num_rows}"
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -131,17 +132,40 @@ def _light_spectrum(light: PixelLight, grid: StampGrid, max_order: int) -> NDArr
     by_column = scipy.fft.rfft(padded, axis=-1)
     along_x, along_y = _moment_transfer(side, max_order)
     # The transfer function separates, so orders along x are summed before the transform along y.
-    summed = np.zeros((max_order + 1, channels, side, side // 2 + 1), dtype=np.complex128)
-    at = np.arange(first_row, first_row + n_rows) % side
-    for n in range(max_order + 1):
-        terms = [(k, m) for k, (m, order) in enumerate(moment_orders(max_order)) if order == n]
-        total = by_column[:, terms[0][0]] * along_x[terms[0][1]]
-        for k, m in terms[1:]:
-            total += by_column[:, k] * along_x[m]
-        summed[n][:, at] = total
-    by_order = scipy.fft.fft(summed, axis=2, overwrite_x=True)
-    by_order *= (along_y * grid.pixscale_arcsec**2)[:, None, :, None]
-    return np.asarray(by_order.sum(axis=0))
+    by_order = scipy.fft.fft(
+        _sum_along_x(by_column, along_x, moment_orders(max_order), first_row), axis=2, overwrite_x=True
+    )
+    return np.asarray(_sum_along_y(by_order, along_y * grid.pixscale_arcsec**2))
+
+
+@numba.njit(cache=True)
+def _sum_along_x(by_column, along_x, orders, first_row):  # type: ignore[no-untyped-def]
+    """Rows of moments (channels, K, rows, side//2 + 1) by their order along y: (order, channels, side, side//2 + 1)."""
+    channels, n_moments, n_rows, half = by_column.shape
+    side = 2 * (half - 1)  # even, by _fast_side
+    summed = np.zeros((along_x.shape[0], channels, side, half), np.complex128)
+    for k in range(n_moments):
+        m, n = orders[k, 0], orders[k, 1]
+        for c in range(channels):
+            for row in range(n_rows):
+                at = (first_row + row) % side
+                for f in range(half):
+                    summed[n, c, at, f] += by_column[c, k, row, f] * along_x[m, f]
+    return summed
+
+
+@numba.njit(cache=True)
+def _sum_along_y(by_order, along_y):  # type: ignore[no-untyped-def]
+    """(order, channels, side, side//2 + 1) times the transfer along y (order, side), summed over the orders."""
+    n_orders, channels, side, half = by_order.shape
+    total = np.zeros((channels, side, half), np.complex128)
+    for n in range(n_orders):
+        for c in range(channels):
+            for row in range(side):
+                factor = along_y[n, row]
+                for f in range(half):
+                    total[c, row, f] += by_order[n, c, row, f] * factor
+    return total
 
 
 def _fast_side(least: int) -> int:
