@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import poisson
 
 from dhs_gen.noise import add_arc_variance, arc_shot_noise
 from dhs_gen.streams import stream
@@ -22,6 +24,30 @@ def test_mean_is_zero_and_variance_is_flux_over_gain(flux_nmgy: float, electrons
     # The variance of a Poisson sample's variance: (2 + 1/λ) σ⁴ / N.
     expected_scatter = variance * math.sqrt((2 + 1 / (flux_nmgy * electrons_per_nmgy)) / N)
     assert abs(noise.var() - variance) < 4 * expected_scatter
+
+
+@pytest.mark.parametrize("mean", [1e-3, 0.3, 2.0, 9.9, 10.0, 60.0])
+def test_counts_follow_the_poisson_distribution(mean: float) -> None:
+    """Chi-squared against SciPy's probabilities, on both sides of the mean from which NumPy draws."""
+    gain = 500.0
+    noise = arc_shot_noise(np.full(N, mean / gain), gain, np.random.default_rng(4))
+    counts = np.rint(noise * gain + mean)
+    np.testing.assert_allclose(noise * gain + mean, counts, atol=1e-9)
+    expected = N * poisson.pmf(np.arange(200), mean)
+    common = expected > 10
+    found = np.bincount(counts.astype(int), minlength=200)[:200]
+    rest = np.array([found[~common].sum(), expected[~common].sum()])
+    observed, wanted = np.append(found[common], rest[0]), np.append(expected[common], rest[1])
+    chi2 = ((observed - wanted) ** 2 / np.maximum(wanted, 1e-9))[wanted > 1].sum()
+    assert chi2 < chi2_distribution.ppf(1 - 1e-4, (wanted > 1).sum())
+
+
+def test_a_pixel_does_not_depend_on_its_faint_neighbours() -> None:
+    arc = np.full((64, 64), 1e-4)
+    other = arc.copy()
+    other[10, 10] = 3e-4
+    a, b = (arc_shot_noise(x, 7000.0, np.random.default_rng(5)) for x in (arc, other))
+    assert np.argwhere(a != b).tolist() == [[10, 10]]
 
 
 def test_noise_is_poisson_not_gaussian() -> None:
