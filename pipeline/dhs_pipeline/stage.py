@@ -211,11 +211,11 @@ def run_units(
     rows_done = sc.accumulator(0)
 
     def counted(part: Iterator[U]) -> Iterator[Receipt]:
-        _spare_imports_from_collection()
         for receipt in work(part):
             rows_done.add(receipt.rows)
             yield receipt
         _forget_archives()
+        _spare_modules_from_collection(len(sys.modules))
         pa.default_memory_pool().release_unused()  # the heap is kept within a task (session.py), not from task to task
 
     slices = min(len(units), partitions or len(units))
@@ -225,10 +225,12 @@ def run_units(
 
 
 @cache
-def _spare_imports_from_collection() -> None:
-    """Spark collects garbage after each of its tasks, which walks over all objects of all imported modules (0.2 s of
-    processor); those of the first task on are left out. Once per process, or cyclic garbage of later tasks would stay.
+def _spare_modules_from_collection(modules: int) -> None:
+    """Spark collects garbage after each of its tasks, which walks over all objects of all imported modules and compiled
+    kernels (50 ms of processor); what is there after the first task is left out, and again where ``modules`` shows that
+    more have been imported. Not after each, or cyclic garbage of later tasks would stay.
     """
+    gc.collect()
     gc.freeze()
 
 

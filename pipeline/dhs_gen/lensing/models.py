@@ -26,9 +26,11 @@ from dhs_gen.lensing.tnfw import Subhalos, add_halos
 ISOTHERMAL = 2.0
 """Slope of the SIE."""
 
-_MIN_FLATTENING = 1e-6
-"""√(1−q²) is kept above this. There atan(εu)/ε is u, the round limit, to 3e-13, and rounding in the logarithm of
-:func:`deflect_sie` is 1e-10 of θ_E; it grows as 1/ε."""
+_MIN_FLATTENING = 1e-8
+"""√(1−q²) is kept above this; there atan(εu)/ε equals u to double precision, which is the round limit."""
+
+_ROUND = 1e-3
+"""√(1−q²) below which the rounding of a logarithm, 1e-16/ε of θ_E, would show."""
 
 _NUMBERS = (
     "theta_e_arcsec", "e", "phi_rad", "shear", "shear_phi_rad",
@@ -191,13 +193,15 @@ def deflect_sie(params, x, y):  # type: ignore[no-untyped-def]
 
         α_x = θ_E √q/f · arctan(f x/ψ)        α_y = θ_E √q/f · artanh(f y/ψ)
 
-    with artanh z = ½ ln((1 + z)/(1 − z)), which takes half the time of the library's artanh.
+    with artanh z = ½ ln((1 + z)/(1 − z)), which takes half the time of the library's artanh, unless f is small.
     """
     scale, q, f = params[0], params[1], params[2]
     psi = math.sqrt(q * q * x * x + y * y)
-    if psi > 0.0:
-        return scale * math.atan(f * x / psi), 0.5 * scale * math.log((psi + f * y) / (psi - f * y))
-    return 0.0, 0.0
+    if psi == 0.0:
+        return 0.0, 0.0
+    if f < _ROUND:
+        return scale * math.atan(f * x / psi), scale * math.atanh(f * y / psi)
+    return scale * math.atan(f * x / psi), 0.5 * scale * math.log((psi + f * y) / (psi - f * y))
 
 
 @inner_kernel

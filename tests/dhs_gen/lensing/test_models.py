@@ -117,6 +117,19 @@ def test_centre_is_not_deflected_and_shapes_broadcast() -> None:
     assert alpha_x.shape == alpha_y.shape == (3, 5)
 
 
+@pytest.mark.parametrize("e", [1e-9, 2.4e-7, 2.6e-7, 1e-4, 0.3, 0.9])
+def test_deflection_is_exact_to_rounding_however_round_the_lens(e: float) -> None:
+    """Kormann et al. (1994) in extended precision; √(1−q²) is 1e-3 at e = 2.5e-7, where the formula changes."""
+    x, y = np.random.default_rng(1).uniform(-3, 3, (2, 1000)).astype(np.longdouble)
+    ellipticity = np.longdouble(e)
+    q = (1 - ellipticity) / (1 + ellipticity)
+    f = 2 * np.sqrt(ellipticity) / (1 + ellipticity)
+    psi = np.sqrt((q * x) ** 2 + y**2)
+    found_x, found_y = deflection(SieShear(1.5, e, 0.0, 0.0, 0.0), x.astype(float), y.astype(float))
+    assert np.abs(found_x - 1.5 * np.sqrt(q) / f * np.arctan(f * x / psi)).max() < 1e-12
+    assert np.abs(found_y - 1.5 * np.sqrt(q) / f * np.arctanh(f * y / psi)).max() < 1e-12
+
+
 @pytest.mark.parametrize("e", [0.0, 0.05, 0.35, 0.6])
 def test_largest_deflection_is_an_attained_bound(e: float) -> None:
     lens = SieShear(1.1, e, 0.8, 0.0, 0.0)
