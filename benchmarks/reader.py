@@ -146,7 +146,7 @@ def write(folder: Path, stamps: Sequence[Arrays], encoding: Encoding) -> int:
     size = 0
     for first in range(0, len(stamps), FILE_ROWS):
         blobs = [blob(arrays, encoding) for arrays in stamps[first : first + FILE_ROWS]]
-        data = encode_parquet(rows(blobs), row_group_rows=ROW_GROUP_ROWS, compression=encoding.compression)
+        data = encode_parquet(rows(blobs), row_group_rows=ROW_GROUP_ROWS, pixel_compression=encoding.compression)
         file = folder / f"part-{first:06d}.parquet"
         file.write_bytes(data)
         for link in range(1, LINKS):

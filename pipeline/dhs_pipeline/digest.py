@@ -25,6 +25,7 @@ SPLIT_LABELS = frozenset({"region_split", "region_split_4a"})
 _HASH_BYTES = 16
 _MODULUS = 1 << 8 * _HASH_BYTES
 
+_FLOAT64, _INT64 = pa.float64(), pa.int64()
 _NULL = (-1).to_bytes(8, "little", signed=True)
 
 Cell: TypeAlias = bytes | memoryview
@@ -102,10 +103,16 @@ def _fixed_width_block(columns: list[pa.Array], n_rows: int) -> list[bytes]:
     values = np.zeros((n_rows, len(columns)), dtype="<u8")
     valid = np.zeros((n_rows, len(columns)), dtype=np.uint8)
     for k, column in enumerate(columns):
-        target = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
-        filled = pc.fill_null(column.cast(target), pa.scalar(0, target))
-        values[:, k] = filled.to_numpy(zero_copy_only=False).view("<u8")
-        valid[:, k] = column.is_valid().to_numpy(zero_copy_only=False)
+        if column.null_count == n_rows:
+            continue
+        target = _FLOAT64 if pa.types.is_floating(column.type) else _INT64
+        wide = column if column.type == target else column.cast(target)
+        if column.null_count:
+            wide = pc.fill_null(wide, pa.scalar(0, target))
+            valid[:, k] = column.is_valid().to_numpy(zero_copy_only=False)
+        else:
+            valid[:, k] = 1
+        values[:, k] = wide.to_numpy(zero_copy_only=False).view("<u8")
     data, width = np.hstack([valid, values.view(np.uint8)]).tobytes(), 9 * len(columns)
     return [data[i : i + width] for i in range(0, n_rows * width, width)]
 

@@ -326,15 +326,29 @@ def table_from_rows(rows: Sequence[dict[str, object]], schema: pa.Schema) -> pa.
         _joined([row.get(f.name) for row in rows]) if f.type == pa.binary() else [row.get(f.name) for row in rows]
         for f in schema
     ]
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    arrays = [
+        c if isinstance(c, pa.ChunkedArray) else pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)
+    ]
+    table = pa.table(arrays, schema=schema)
     for field in schema:
         if not field.nullable and table.column(field.name).null_count:
             raise ValueError(f"{_table_name(schema)} column {field.name!r} may not be null")
     return table
 
 
-def _joined(cells: Sequence[Any]) -> pa.Array:
-    """Bytes or None → a binary array, by one copy; Arrow's builder grows and moves its memory time and again."""
+_STAMPS_JOINED = 16
+"""Stamps that are joined to one array: 3 MB of them stay below the blocks that the heap gives back at once
+(session.ALLOCATOR), whose pages come anew each time. A multiple of the values after which the writer of Parquet looks
+whether a page is full, so that pages do not depend on it."""
+
+
+def _joined(cells: Sequence[Any]) -> pa.ChunkedArray:
+    """Bytes or None → a binary column, by one copy; Arrow's builder grows and moves its memory time and again."""
+    pieces = [cells[i : i + _STAMPS_JOINED] for i in range(0, len(cells), _STAMPS_JOINED)]
+    return pa.chunked_array([_joined_piece(piece) for piece in pieces], pa.binary())
+
+
+def _joined_piece(cells: Sequence[Any]) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum([len(cell or b"") for cell in cells])])
     if offsets[-1] > np.iinfo(np.int32).max:
         raise ValueError(f"a binary column holds at most 2 GiB, got {offsets[-1]} bytes in {len(cells)} rows")

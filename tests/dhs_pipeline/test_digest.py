@@ -80,7 +80,7 @@ def test_order_files_row_groups_and_compression_do_not_matter(tmp_path: Path) ->
     assert digest(rows()[:7]) + digest(rows()[7:]) == whole
     for k, part in enumerate((rows()[:3], rows()[3:])):
         where = Location.of(tmp_path / "set" / f"{k}.parquet")
-        write_parquet(pa.Table.from_pylist(part, schema=SCHEMA), where, row_group_rows=4, compression="snappy")
+        write_parquet(pa.Table.from_pylist(part, schema=SCHEMA), where, row_group_rows=4, pixel_compression="snappy")
     assert digest_path(Location.of(tmp_path / "set")) == whole
     assert Digest.parse(str(whole)) == whole
 

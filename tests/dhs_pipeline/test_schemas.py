@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dhs_gen.status import Status
 from dhs_pipeline.schemas import COMPACTED, CUTOUTS, HOSTS, MANIFEST, METRICS, REJECTS, STAMPS, WIDE, table_from_rows
+from dhs_pipeline.storage import write_parquet_stream
 
 ALL = {
     "hosts": HOSTS,
@@ -54,3 +58,20 @@ def test_bytes_come_through_as_arrow_itself_would_hold_them(cells: list[bytes | 
     table = table_from_rows([{"blob": cell, "n": 1} for cell in cells], schema)
     table.validate(full=True)
     assert table.column("blob").combine_chunks().equals(pa.array(cells, pa.binary()))
+
+
+def test_many_bytes_are_kept_in_pieces_and_written_as_one() -> None:
+    schema = pa.schema([pa.field("blob", pa.binary())])
+    rng = np.random.default_rng(1)
+    cells = [None if i % 7 == 3 else rng.bytes(150_000 + 1000 * (i % 5)) for i in range(128)]
+    table = table_from_rows([{"blob": cell} for cell in cells], schema)
+    table.validate(full=True)
+    pieces = [chunk.nbytes for chunk in table.column("blob").chunks]
+    assert len(pieces) > 4
+    assert max(pieces) < 4 << 20
+    assert table.column("blob").to_pylist() == cells
+    whole = pa.table([pa.array(cells, pa.binary())], schema=schema)
+    in_pieces, at_once = io.BytesIO(), io.BytesIO()
+    for of, sink in ((table, in_pieces), (whole, at_once)):
+        write_parquet_stream([of], schema, sink, row_group_rows=128)
+    assert in_pieces.getvalue() == at_once.getvalue()

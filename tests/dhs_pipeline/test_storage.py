@@ -147,7 +147,7 @@ def test_of_many_processes_one_puts(root: Location) -> None:
 def test_a_damaged_page_is_noticed(root: Location) -> None:
     table = pa.table({"x": [np.random.default_rng(1).bytes(100)]})
     file = root / "t.parquet"
-    write_parquet(table, file, compression="none")
+    write_parquet(table, file, pixel_compression="none")
     raw = bytearray(file.read_bytes())
     raw[raw.index(table.column("x")[0].as_py())] ^= 1
     file.write_bytes(raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,9 +48,20 @@ def bank_source(source: SourceParams, bank: SourceBank, index: int) -> BankSourc
 
 def trim(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cut equal borders of zeros off all four sides, so that no ray is shot at nothing; the centre stays the centre."""
-    lit = pixels != 0
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if rows.size == 0:
-        return pixels
-    border = min(rows[0], columns[0], pixels.shape[0] - 1 - rows[-1], pixels.shape[1] - 1 - columns[-1])
+    border = _dark_border(pixels)
     return pixels[border : pixels.shape[0] - border, border : pixels.shape[1] - border]
+
+
+@numba.njit(cache=True)
+def _dark_border(pixels):  # type: ignore[no-untyped-def]
+    """How many frames of zeros lie around what is lit; 0 if nothing is."""
+    rows, columns = pixels.shape
+    for border in range((min(rows, columns) + 1) // 2):
+        last_row, last_column = rows - 1 - border, columns - 1 - border
+        for i in range(border, last_row + 1):
+            if pixels[i, border] != 0 or pixels[i, last_column] != 0:
+                return border
+        for j in range(border, last_column + 1):
+            if pixels[border, j] != 0 or pixels[last_row, j] != 0:
+                return border
+    return 0

@@ -67,10 +67,10 @@ def write_parquet_stream(
             del table
             whole = held.num_rows // row_group_rows * row_group_rows
             for first in range(0, whole, row_group_rows):
-                writer.write_table(held.slice(first, row_group_rows).combine_chunks(), row_group_size=row_group_rows)
+                writer.write_table(held.slice(first, row_group_rows), row_group_size=row_group_rows)
             held = held.slice(whole) if whole < held.num_rows else schema.empty_table()
         if held.num_rows or not rows:
-            writer.write_table(held.combine_chunks(), row_group_size=row_group_rows)
+            writer.write_table(held, row_group_size=row_group_rows)
     return rows
 
 
