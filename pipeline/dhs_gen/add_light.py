@@ -65,33 +65,32 @@ def add_light(
     """
     if not (math.isfinite(electrons_per_nmgy) and electrons_per_nmgy > 0):
         raise ValueError(f"electrons_per_nmgy must be positive and finite, got {electrons_per_nmgy!r}")
-    return AddedLight(*_add(image, invvar, has_data, unmasked, light, noise, electrons_per_nmgy))
+    # Copies in one layout, whatever the host's is: one signature of the kernel, which dhs warm can compile.
+    summed, weights = np.array(image, order="C"), np.array(invvar, order="C")
+    rounded = light.astype(np.float32)
+    measured = _add(summed, weights, has_data, unmasked, light, noise, electrons_per_nmgy)
+    return AddedLight(summed, weights, rounded, *measured)
 
 
 @numba.njit(cache=True)
 def _add(image, invvar, has_data, unmasked, light, noise, electrons_per_nmgy):  # type: ignore[no-untyped-def]
+    """Change image and weights in place; returns the light's flux and the two S/N."""
     rows, columns = image.shape
-    summed = np.empty((rows, columns), np.float32)
-    weights = np.empty((rows, columns), np.float32)
-    rounded = np.empty((rows, columns), np.float32)
     flux = snr2 = peak2 = 0.0
     for i in range(rows):
         for j in range(columns):
             f = light[i, j]
             total = f + noise[i, j]
-            value = image[i, j]
-            summed[i, j] = np.float32(np.float64(value) + total) if total != 0.0 and has_data[i, j] else value
+            if total != 0.0 and has_data[i, j]:
+                image[i, j] = np.float32(np.float64(image[i, j]) + total)
             weight = invvar[i, j]
             variance = max(f, 0.0) / electrons_per_nmgy
             before = np.float64(weight)
             if weight > 0 and variance > 0.0:
-                weights[i, j] = np.float32(before / (1.0 + before * variance))
-            else:
-                weights[i, j] = weight
-            rounded[i, j] = np.float32(f)
+                invvar[i, j] = np.float32(before / (1.0 + before * variance))
             flux += f
             if unmasked[i, j] and weight > 0:
                 squared = f * f * before
                 snr2 += squared
                 peak2 = max(peak2, squared)
-    return summed, weights, rounded, flux, math.sqrt(snr2), math.sqrt(peak2)
+    return flux, math.sqrt(snr2), math.sqrt(peak2)

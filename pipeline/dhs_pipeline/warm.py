@@ -24,6 +24,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 import dhs_gen
+from dhs_gen.add_light import add_light
 from dhs_gen.hybrid_sources.sersic import sersic_image
 from dhs_gen.lensing.models import MassModel, deflection
 from dhs_gen.lensing.rays import Accuracy
@@ -32,6 +33,8 @@ from dhs_gen.lensing.subhalos import draw_subhalos
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.lensing.tnfw import Subhalos
 from dhs_gen.moffat import pixel_integrated_elliptical_moffat, pixel_integrated_moffat
+from dhs_gen.noise import arc_shot_noise
+from dhs_gen.source_banks.sampler import trim
 from dhs_gen.streams import stream
 from dhs_pipeline import config
 from dhs_pipeline.stage import StageError
@@ -87,6 +90,11 @@ def warm_kernels() -> list[KernelUse]:
     population = config.load_section(config.Subhalos, "subhalos", "cdm").kernel()
     cosmology = config.load_section(config.Cosmology, "cosmology", "planck18").kernel()
     draw_subhalos(population, 1.2, 0.5, 1.5, cosmology, stream("warm", "subhalos"))
+    trim(light)
+    arc = np.ones((8, 8))
+    noise = arc_shot_noise(arc, 100.0, stream("warm", "arc_shot_noise"))
+    pixels, everywhere = np.ones((8, 8), np.float32), np.ones((8, 8), dtype=bool)
+    add_light(pixels, pixels, everywhere, everywhere, arc, noise, 100.0)
     pixel_integrated_moffat(4.0, 3.0, 5)
     pixel_integrated_elliptical_moffat(4.0, 3.0, 0.1, 0.3, 5)
     return kernel_uses()
