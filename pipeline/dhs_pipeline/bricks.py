@@ -119,7 +119,6 @@ class _Cutout:
 
     def __post_init__(self) -> None:
         self.planes: dict[str, NDArray[Any]] = {}
-        self.unreadable: dict[str, _RowError] = {}
 
     def window(self, offset_pix: int, size_pix: int) -> tuple[slice, slice]:
         """Rows and columns of the brick, ``size_pix`` wide, ``offset_pix`` inside the cutout's corner."""
@@ -217,7 +216,6 @@ def _read_maps(data: Location, brickname: str, cutouts: list[_Cutout], survey: S
     maps = _needed_maps(data, brickname, survey)
     _check_present(maps, data)
     grid: _Grid | None = None
-    waiting: list[tuple[_Map, OpenMap]] = []
     for map_ in maps:
         found = _opened(map_)
         if grid is None:
@@ -225,14 +223,7 @@ def _read_maps(data: Location, brickname: str, cutouts: list[_Cutout], survey: S
             _place(cutouts, grid, survey)
         else:
             _check_grid(map_, found, grid)
-        if found.needs_child:
-            waiting.append((map_, found))
-        else:
-            _take([(map_, found)], cutouts, survey)
-    _take(waiting, cutouts, survey)
-    for cutout in cutouts:
-        unreadable = [cutout.unreadable[map_.key] for map_ in maps if map_.key in cutout.unreadable]
-        cutout.failure = cutout.failure or next(iter(unreadable), None)
+        _take(map_, found, [c for c in cutouts if c.failure is None], survey)
 
 
 def _needed_maps(data: Location, brickname: str, survey: Survey) -> list[_Map]:
@@ -353,18 +344,17 @@ _WINDOW_PIX = {"nexp": CENTRAL_BOX_PIX, "psfsize": 1}  # the others are taken ov
 _DTYPE = {"maskbits": np.int32}  # the others are float32
 
 
-def _take(found: Sequence[tuple[_Map, OpenMap]], cutouts: Sequence[_Cutout], survey: Survey) -> None:
-    """Give each cutout that has a place its window of the maps, or FILE_UNREADABLE if its tiles cannot be decoded."""
-    wanted = []
-    for map_, open_map_ in found:
-        size_pix = _WINDOW_PIX.get(map_.product, survey.cutout_size_pix)
-        offset_pix = (survey.cutout_size_pix - size_pix) // 2
-        wanted += [(map_, c, (open_map_, c.window(offset_pix, size_pix))) for c in cutouts if c.failure is None]
-    for (map_, cutout, _), pixels in zip(wanted, read_windows([window for _, _, window in wanted]), strict=True):
+def _take(map_: _Map, found: OpenMap, cutouts: Sequence[_Cutout], survey: Survey) -> None:
+    """Give each cutout its window of the map, or FILE_UNREADABLE if its tiles cannot be decoded."""
+    size_pix = _WINDOW_PIX.get(map_.product, survey.cutout_size_pix)
+    offset_pix = (survey.cutout_size_pix - size_pix) // 2
+    dtype = _DTYPE.get(map_.product, np.float32)
+    windows = [cutout.window(offset_pix, size_pix) for cutout in cutouts]
+    for cutout, pixels in zip(cutouts, read_windows(found, windows), strict=True):
         if isinstance(pixels, MapError):
-            cutout.unreadable[map_.key] = map_.unreadable(str(pixels))
+            cutout.failure = map_.unreadable(str(pixels))
         else:
-            cutout.planes[map_.key] = np.asarray(pixels, dtype=_DTYPE.get(map_.product, np.float32), order="C")
+            cutout.planes[map_.key] = np.asarray(pixels, dtype=dtype, order="C")
 
 
 # --- rows -----------------------------------------------------------------------------------------

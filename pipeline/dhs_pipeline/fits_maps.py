@@ -8,9 +8,10 @@ Rice tiles carry no check of their own: flipped bytes in one decode to wrong pix
 a file with CHECKSUM or DATASUM in HDU 1 is safe from that, so these are verified where they are present.
 
 A damaged HCOMPRESS_1 tile (nexp and maskbits of the survey) can make astropy (8.0.2) read and write past its buffers,
-which can end the process. Maps of that kind without a verified sum are decoded in a forked child, all that are asked
-for together in one; its death by such a signal is a fault of the file. Death by SIGKILL is not (the machine ran out of
-memory), nor is MemoryError: both are raised, so that the task is tried again.
+which can end the process. :mod:`dhs_pipeline.fits_tiles` gives astropy's decoder only streams on which it cannot.
+Other maps of that kind that have no verified sum are decoded in a forked child; its death by such a signal is a fault
+of the file. Death by SIGKILL is not (the machine ran out of memory), nor is MemoryError: both are raised, so that the
+task is tried again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from astropy.io import fits
@@ -46,7 +46,7 @@ MAX_SIDE_PIX = 20_000
 """Longest side of a map or a tile; bricks have 3,600 px. A plane of this size takes 1.6 GB."""
 
 CHILD_SECONDS = 120.0
-"""Longest time for what is decoded in one child; the four such maps of a brick take 0.1 s for 36 hosts."""
+"""Longest time for one map in a child; it takes 0.3 s."""
 
 # What HDU 1 must say to be read without astropy: a table (FITS standard 4.0, 7.3.1) that holds a plane (10.1.1).
 _PLAIN_TABLE = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "GCOUNT": 1, "ZIMAGE": True, "ZNAXIS": 2}
@@ -85,9 +85,6 @@ class OpenMap:
             return hdus[1].header
 
 
-Wanted: TypeAlias = tuple[OpenMap, Window]
-
-
 def open_map(raw: bytes) -> OpenMap:
     """Parse a file.
 
@@ -120,8 +117,8 @@ def _opened_plainly(raw: bytes) -> OpenMap | None:
     tiles = tile_table(values, data)
     if tiles is None:
         return None
-    has_sum = _check_sums(raw[primary.data_start : start], data)
-    return OpenMap(raw, tiles.shape, values, tiles, _needs_child(tiles.compression, has_sum))
+    _check_sums(raw[primary.data_start : start], data)
+    return OpenMap(raw, tiles.shape, values, tiles, needs_child=False)
 
 
 @contextmanager
@@ -159,7 +156,8 @@ def _checked(hdus: fits.HDUList, raw: bytes) -> OpenMap:
     compression = _check_layout(_cards(header))
     has_sum = _check_sums(header, memoryview(raw)[data_start:end])
     rows, columns = (int(side) for side in hdu.shape)
-    return OpenMap(raw, (rows, columns), hdu.header, None, _needs_child(compression, has_sum))
+    needs_child = compression.startswith("HCOMPRESS") and not has_sum
+    return OpenMap(raw, (rows, columns), hdu.header, None, needs_child)
 
 
 def _cards(header: bytes) -> fits.Header:
@@ -167,10 +165,6 @@ def _cards(header: bytes) -> fits.Header:
         return fits.Header.fromstring(header)
     except FITS_ERRORS as error:
         raise MapError(f"no readable layout of tiles in HDU 1: {told(error)}") from error
-
-
-def _needs_child(compression: str, has_sum: bool) -> bool:
-    return compression.startswith("HCOMPRESS") and not has_sum
 
 
 def _check_layout(values: Mapping[str, Any]) -> str:
@@ -217,13 +211,8 @@ def _ones_sum(*blocks: bytes | memoryview) -> int:
 # --- pixels -------------------------------------------------------------------------------------------------------
 
 
-def read_windows(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
+def read_windows(map_: OpenMap, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
     """The pixels of each window, or why its tiles cannot be decoded.
-
-    Parameters
-    ----------
-    wanted
-        Windows, each with its map. Those maps among them that need a child share one.
 
     Raises
     ------
@@ -232,19 +221,11 @@ def read_windows(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
     ChildProcessError
         If the child was killed from outside or does not end.
     """
-    risky = [map_.needs_child for map_, _ in wanted]
-    here = iter(_decode([one for one, is_risky in zip(wanted, risky, strict=True) if not is_risky]))
-    there = iter(_decode_in_child([one for one, is_risky in zip(wanted, risky, strict=True) if is_risky]))
-    return [next(there if is_risky else here) for is_risky in risky]
-
-
-def _decode(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
-    found: list[NDArray[Any] | MapError] = []
-    for _, group in groupby(wanted, key=lambda one: id(one[0])):
-        of_map = list(group)
-        map_, windows = of_map[0][0], [window for _, window in of_map]
-        found += _sections(map_.raw, windows) if map_.tiles is None else read_tiles(map_.tiles, windows)
-    return found
+    if map_.tiles is not None:
+        return read_tiles(map_.tiles, windows)
+    if not map_.needs_child or not windows:
+        return _sections(map_.raw, windows)
+    return _sections_in_child(map_.raw, windows)
 
 
 def _sections(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
@@ -271,28 +252,26 @@ class _DiedError(Exception):
     """The child ended by a signal that tells of a fault."""
 
 
-def _decode_in_child(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
-    """As :func:`_decode`, in a forked child; where that dies, each half in a child of its own, down to one window.
+def _sections_in_child(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
+    """As :func:`_sections`, in a forked child; where that dies, each half in a child of its own, down to one window.
 
     So windows on other tiles go on.
     """
-    if not wanted:
-        return []
     try:
-        return _ask_child(wanted)
+        return _ask_child(raw, windows)
     except _DiedError as death:
-        if len(wanted) == 1:
-            return [undecodable(wanted[0][1], f"decoding them ends the process ({death})")]
-    half = len(wanted) // 2
-    return _decode_in_child(wanted[:half]) + _decode_in_child(wanted[half:])
+        if len(windows) == 1:
+            return [undecodable(windows[0], f"decoding them ends the process ({death})")]
+    half = len(windows) // 2
+    return _sections_in_child(raw, windows[:half]) + _sections_in_child(raw, windows[half:])
 
 
-def _ask_child(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
+def _ask_child(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
     """Fork, decode there, and take the result from a pipe."""
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
-        _be_the_child(into, wanted)
+        _be_the_child(into, raw, windows)
     os.close(into)
     try:
         answer = _read_until(out, time.monotonic() + CHILD_SECONDS)
@@ -306,20 +285,20 @@ def _ask_child(wanted: Sequence[Wanted]) -> list[NDArray[Any] | MapError]:
     if -ending in _FAULTS:
         raise _DiedError(signal.Signals(-ending).name)
     if ending != 0:
-        raise ChildProcessError(f"the process that decoded maps ended with {ending}: it may have been out of memory")
+        raise ChildProcessError(f"the process that decoded a map ended with {ending}: it may have been out of memory")
     found = pickle.loads(answer)
     if isinstance(found, Exception):
         raise found
     return found
 
 
-def _be_the_child(into: int, wanted: Sequence[Wanted]) -> NoReturn:
+def _be_the_child(into: int, raw: bytes, windows: Sequence[Window]) -> NoReturn:
     """Only decodes and answers: no exit handlers, no buffers of the parent's are written twice, no core file."""
     try:
         faulthandler.disable()  # its report would say that the worker has crashed
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
-            answer: object = _decode(wanted)
+            answer: object = _sections(raw, windows)
         except Exception as error:  # noqa: BLE001 - raised in the parent
             answer = error
         with os.fdopen(into, "wb") as pipe:
@@ -334,7 +313,7 @@ def _read_until(pipe: int, deadline_s: float) -> bytes:
     chunks: list[bytes] = []
     while True:
         if not select.select([pipe], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-            raise ChildProcessError(f"the process that decoded maps did not end within {CHILD_SECONDS:.0f} s")
+            raise ChildProcessError(f"the process that decoded a map did not end within {CHILD_SECONDS:.0f} s")
         chunk = os.read(pipe, 1 << 20)
         if not chunk:
             return b"".join(chunks)

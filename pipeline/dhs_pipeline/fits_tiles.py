@@ -33,6 +33,9 @@ from dhs_pipeline.fits_errors import FITS_ERRORS, MapError, Window, told, undeco
 MAX_DITHER_SEED = 10_000
 """Largest ZDITHER0 (FITS standard 4.0, 10.2.1)."""
 
+MAX_HCOMPRESS_PIX = 1 << 24
+"""Largest HCOMPRESS tile; astropy counts its bytes, eight a pixel, in 32 bits."""
+
 # Columns of the table of tiles (FITS standard 4.0, 10.1.3) and the forms that are read here: arrays of bytes in the
 # heap, described by their length and place; or one number a tile.
 _BYTES = re.compile(r"1?([PQ])B(\(\d+\))?")
@@ -45,7 +48,7 @@ _RICE = {"blocksize": (16, 32), "bytepix": (1, 2, 4)}
 _KNOWN_SETTINGS: dict[str, dict[str, tuple[int, ...]]] = {
     "RICE_1": _RICE,
     "RICE_ONE": _RICE,
-    "HCOMPRESS_1": {"smooth": (0, 1)},
+    "HCOMPRESS_1": {"smooth": (0,)},
     "GZIP_1": {},
     "GZIP_2": {},
 }
@@ -137,10 +140,9 @@ class TileTable:
         return self.heap[place : place + length]
 
     def _decompressed(self, compressed: memoryview, shape: tuple[int, int]) -> NDArray[Any]:
-        if self.compression == "HCOMPRESS_1":
-            _check_hcompress_size(compressed, shape)
         settings = _update_tile_settings(dict(self.settings), self.compression, shape)
-        values = _decompress_tile(np.frombuffer(compressed, np.uint8), algorithm=self.compression, **settings)
+        stream = _harmless_hcompress(compressed, shape) if self.compression == "HCOMPRESS_1" else compressed
+        values = _decompress_tile(np.frombuffer(stream, np.uint8), algorithm=self.compression, **settings)
         bitpix = 8 * self.dtype.itemsize * (-1 if self.dtype.kind == "f" else 1)
         return _finalize_array(
             values, bitpix=bitpix, tile_shape=shape, algorithm=self.compression, lossless=not self.is_quantized
@@ -247,14 +249,49 @@ def _inflated(compressed: memoryview, most_bytes: int) -> bytes:
     return b"".join(members)
 
 
-def _check_hcompress_size(compressed: memoryview, shape: tuple[int, int]) -> None:
-    """The decoder believes the size that a stream gives itself, after two bytes that say what it is.
+# --- HCOMPRESS ----------------------------------------------------------------------------------------------------
 
-    Its order of the sides is of no consequence to where it writes.
+# What a stream begins with (decode64 in cfitsio's fits_hdecompress.c): two bytes that say what it is, sides,
+# scale, sum of the pixels, and the number of bit planes of the first quadrant, of the next two and of the last.
+_HCOMPRESS_HEADER = struct.Struct(">2xii4x8x3B")
+_MOST_BIT_PLANES = 64
+_CODE_BITS = 6  # of its longest Huffman code
+_FORMAT_BITS = 4  # before each bit plane, and after the last
+
+
+def _harmless_hcompress(stream: memoryview, shape: tuple[int, int]) -> bytes:
+    """A stream that astropy's decoder neither reads nor writes out of bounds on, whatever its bytes are.
+
+    The decoder (cfitsio's, as astropy 8.0.2 has it) believes the sides that the stream gives itself, and reads on past
+    its end until it has all that it wants. With the sides of the tile it writes within the tile, and with zeros up to
+    the most that it can want it reads within its input. The order of the sides is of no consequence.
     """
-    sides = struct.unpack_from(">ii", compressed, 2)
-    if sorted(sides) != sorted(shape):
-        raise ValueError(f"HCOMPRESS stream of {sides[0]}x{sides[1]} pixels in a tile of {shape[0]}x{shape[1]}")
+    rows, columns, *planes = _HCOMPRESS_HEADER.unpack_from(stream)
+    if sorted((rows, columns)) != sorted(shape):
+        raise ValueError(f"HCOMPRESS stream of {rows}x{columns} pixels in a tile of {shape[0]}x{shape[1]}")
+    if max(planes) > _MOST_BIT_PLANES:
+        raise ValueError(f"HCOMPRESS stream of {max(planes)} bit planes")
+    return stream.tobytes().ljust(_most_hcompress_bytes(rows, columns, planes), b"\0")
+
+
+def _most_hcompress_bytes(rows: int, columns: int, planes: Sequence[int]) -> int:
+    """No decoder wants more bytes than this: all codes there, each the longest, and the sign of every pixel."""
+    upper, left = (rows + 1) // 2, (columns + 1) // 2
+    bits = planes[0] * _most_plane_bits(upper, left)
+    bits += planes[1] * (_most_plane_bits(upper, columns // 2) + _most_plane_bits(rows // 2, left))
+    bits += planes[2] * _most_plane_bits(rows // 2, columns // 2)
+    bits += _FORMAT_BITS + rows * columns
+    # The signs start at a byte of their own, and the last one may leave another unfinished.
+    return _HCOMPRESS_HEADER.size + bits // 8 + 2
+
+
+def _most_plane_bits(rows: int, columns: int) -> int:
+    """Of one bit plane of a quadrant: a quadtree whose every node of 2x2 has a code. Without codes it takes less."""
+    nodes = 1 if rows == columns == 1 else 0
+    while rows > 1 or columns > 1:
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+        nodes += rows * columns
+    return _FORMAT_BITS + _CODE_BITS * nodes
 
 
 # --- what is known ------------------------------------------------------------------------------------------------
@@ -295,10 +332,11 @@ def _tile_table(header: Mapping[str, Any], data: memoryview) -> TileTable | None
         is_known = (bitpix > 0 or is_gzip) and blank is None and not {"ZZERO", "ZBLANK"} & set(names)
     if not is_known or not (blank is None or type(blank) is int):
         return None
-    sizes = rows, columns, tile_rows, tile_columns = [
-        header[f"{key}{axis}"] for key in ("ZNAXIS", "ZTILE") for axis in (2, 1)
-    ]
+    sizes = [header[f"{key}{axis}"] for key in ("ZNAXIS", "ZTILE") for axis in (2, 1)]
     if not all(type(size) is int for size in sizes):
+        return None
+    rows, columns, tile_rows, tile_columns = sizes
+    if compression == "HCOMPRESS_1" and tile_rows * tile_columns > MAX_HCOMPRESS_PIX:
         return None
     table_bytes = header["NAXIS1"] * header["NAXIS2"]
     return TileTable(

@@ -393,9 +393,7 @@ def test_damaged_tile_fails_only_the_host_on_it(root: Path, survey: Survey, good
     assert_only(read(root, survey), good_rows, "b", "FILE_UNREADABLE", key, "columns 250-350, rows 40-140")
 
 
-def test_the_first_of_two_damaged_maps_is_told_although_it_waits_for_the_child(
-    root: Path, survey: Survey, good_rows: list[Row]
-) -> None:
+def test_the_first_of_two_damaged_maps_is_told(root: Path, survey: Survey, good_rows: list[Row]) -> None:
     plane = make_planes()["nexp-g"]
     hdu = fits.CompImageHDU(plane, tan_wcs().to_header(), compression_type="HCOMPRESS_1", tile_shape=(100, 100))
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path_of(root, "nexp-g"), overwrite=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from dhs_pipeline.fits_errors import MapError, Window
 from dhs_pipeline.fits_header import plain_header
 from dhs_pipeline.fits_maps import OpenMap, open_map, read_windows
-from dhs_pipeline.fits_tiles import TileTable, read_tiles, tile_table
+from dhs_pipeline.fits_tiles import TileTable, _harmless_hcompress, _most_hcompress_bytes, read_tiles, tile_table
 
 CODECS = ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1", "NOCOMPRESS"]
 KNOWN = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1")
@@ -47,7 +48,7 @@ def sections(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any]]:
 
 def assert_as_astropy(raw: bytes, windows: Sequence[Window]) -> OpenMap:
     map_ = open_map(raw)
-    found = read_windows([(map_, window) for window in windows])
+    found = read_windows(map_, windows)
     for pixels, expected in zip(found, sections(raw, windows), strict=True):
         assert isinstance(pixels, np.ndarray), pixels
         assert pixels.dtype == expected.dtype
@@ -139,6 +140,43 @@ def test_a_window_that_is_not_on_the_image_is_an_error(edge: Window) -> None:
         read_tiles(table, [edge])
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(4, 60), st.integers(4, 60), st.integers(0, 30), st.integers(0, 99))
+def test_no_hcompress_stream_is_longer_than_the_decoder_may_want(rows: int, columns: int, bits: int, seed: int) -> None:
+    plane = np.random.default_rng(seed).integers(0, 1 << bits, (rows, columns)).astype(np.int32)
+    table = open_map(file_of(plane, "HCOMPRESS_1", (rows, columns))).tiles
+    assert table is not None
+    stream = table._bytes_of(0, "COMPRESSED_DATA")
+    sides, planes = struct.unpack_from(">ii", stream, 2), list(stream[22:25])
+    assert sides in ((rows, columns), (columns, rows))
+    assert len(stream) <= _most_hcompress_bytes(*sides, planes)
+    assert np.array_equal(table.tile(0), plane)
+
+
+def test_the_most_that_the_hcompress_decoder_may_want() -> None:
+    """Counted by hand: 8x8 pixels, quadrants of 4x4 with 4 + 1 nodes; 8x4, of 4x2 with 2 + 1; one bit plane each."""
+    assert _most_hcompress_bytes(8, 8, [1, 1, 1]) == 25 + (4 * (4 + 6 * 5) + 4 + 64) // 8 + 2
+    assert _most_hcompress_bytes(8, 4, [1, 0, 2]) == 25 + (3 * (4 + 6 * 3) + 4 + 32) // 8 + 2
+    assert _most_hcompress_bytes(2, 2, [3, 0, 0]) == 25 + (3 * (4 + 6) + 4 + 4) // 8 + 2
+
+
+def hcompress_head(rows: int, columns: int, *planes: int) -> memoryview:
+    return memoryview(b"\xdd\x99" + struct.pack(">iiiq3B", rows, columns, 0, 0, *planes))
+
+
+def test_an_hcompress_stream_is_made_as_long_as_the_decoder_may_want() -> None:
+    head = hcompress_head(10, 20, 3, 2, 1)
+    assert len(_harmless_hcompress(head, (10, 20))) == _most_hcompress_bytes(10, 20, [3, 2, 1])
+    assert len(_harmless_hcompress(head, (20, 10))) == _most_hcompress_bytes(10, 20, [3, 2, 1])
+    for rows, columns, shape in ((10, 20, (10, 10)), (0, 0, (10, 20)), (-10, -20, (10, 20)), (200, 1, (10, 20))):
+        with pytest.raises(ValueError, match="pixels in a tile of"):
+            _harmless_hcompress(hcompress_head(rows, columns, 3, 2, 1), shape)
+    with pytest.raises(ValueError, match="65 bit planes"):
+        _harmless_hcompress(hcompress_head(10, 20, 3, 65, 1), (10, 20))
+    with pytest.raises(struct.error):
+        _harmless_hcompress(head[:24], (10, 20))
+
+
 # --- images that are not known ------------------------------------------------------------------------------------
 
 
@@ -175,6 +213,8 @@ def changed_table(raw: bytes, **cards: Any) -> TileTable | None:
         {"ZBLANK": "x"},
         {"ZBITPIX": 16},
         {"ZBITPIX": -16},
+        {"ZCMPTYPE": "HCOMPRESS_1", "ZNAME1": "SMOOTH", "ZVAL1": 1},
+        {"ZCMPTYPE": "HCOMPRESS_1", "ZTILE1": 20_000, "ZTILE2": 20_000},
         {"ZTILE1": 10.0},
         {"TFIELDS": "4"},
         {"TTYPE1": None},
@@ -217,7 +257,7 @@ def with_descriptor(raw: bytes, length: int, place: int) -> bytes:
 def assert_only_that_tile(raw: bytes, plane: NDArray[Any], *words: str) -> None:
     map_ = open_map(raw)
     assert map_.tiles is not None
-    for window, found in zip(ON_IT, read_windows([(map_, w) for w in ON_IT]), strict=True):
+    for window, found in zip(ON_IT, read_windows(map_, ON_IT), strict=True):
         assert isinstance(found, MapError)
         rows, columns = window
         at = f"tiles of columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1} cannot be decoded"
@@ -226,7 +266,7 @@ def assert_only_that_tile(raw: bytes, plane: NDArray[Any], *words: str) -> None:
         assert "\n" not in str(found)
     # One by one as well: the outcome is not a matter of how many are asked for.
     for windows in ([*ON_IT, *BESIDE_IT], *([one] for one in BESIDE_IT)):
-        for window, found in list(zip(windows, read_windows([(map_, w) for w in windows]), strict=True)):
+        for window, found in zip(windows, read_windows(map_, windows), strict=True):
             if window in BESIDE_IT:
                 assert isinstance(found, np.ndarray)
                 assert np.array_equal(found, plane[window])
