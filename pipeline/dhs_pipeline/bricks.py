@@ -1,8 +1,8 @@
 """Host cutouts out of one brick of coadd maps (DR10 "files" page: tile-compressed FITS, data in HDU 1).
 
 :func:`read_brick_cutouts` is what a Spark worker calls; there is no Spark in here. A brick's maps are read one
-after another, each once and whole. At most one decoded plane is held (52 MB for 3600x3600 float32), beside the
-bytes of its file (15 MB at most in DR10) and 0.29 MB of cutouts per host.
+after another, each file once and whole, and each tile below a cutout is decoded once. Held are the bytes of one file
+(15 MB at most in DR10), one decoded tile (40 kB for 100x100 float32) and 0.29 MB of cutouts per host.
 
 Every host gets a row, in the order given, with the first of these that applies:
 

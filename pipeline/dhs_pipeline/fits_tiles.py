@@ -42,8 +42,7 @@ _BYTES = re.compile(r"1?([PQ])B(\(\d+\))?")
 _NUMBERS = {"ZSCALE": ("D", ">f8"), "ZZERO": ("D", ">f8"), "ZBLANK": ("J", ">i4")}
 _ALTERED = ("TSCAL", "TZERO", "TNULL", "TDIM")
 
-# The compressions that are read here, and those of their settings that astropy does not make whole numbers of, or whose
-# other values its decoders do not expect (FITS standard 4.0, 10.4).
+# The compressions that are read here, and the values of their settings that are (FITS standard 4.0, 10.4.1 and 10.4.4).
 _RICE = {"blocksize": (16, 32), "bytepix": (1, 2, 4)}
 _KNOWN_SETTINGS: dict[str, dict[str, tuple[int, ...]]] = {
     "RICE_1": _RICE,

@@ -7,6 +7,7 @@ import io
 import struct
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dhs_pipeline.fits_errors import MapError, Window
-from dhs_pipeline.fits_header import plain_header
+from dhs_pipeline.fits_header import BLOCK_BYTES, plain_header
 from dhs_pipeline.fits_maps import OpenMap, open_map, read_windows
 from dhs_pipeline.fits_tiles import TileTable, _harmless_hcompress, _most_hcompress_bytes, read_tiles, tile_table
 
@@ -121,6 +122,59 @@ def test_floats_without_loss_are_those_of_astropys_section(layout: Any, how: str
     plane[0, ::3], plane[-1, -1] = np.nan, np.inf
     map_ = assert_as_astropy(file_of(plane, how, tile_shape, quantize_level=0), windows)
     assert (map_.tiles is not None) == (how in KNOWN)
+
+
+def rebuilt(raw: bytes, added: dict[str, tuple[str, NDArray[Any]]], widened: bool = False) -> bytes:
+    """The same tiles in a table with more columns, or with descriptors of 64 bits."""
+    with fits.open(io.BytesIO(raw), disable_image_compression=True) as hdus:
+        header, start = hdus[1].header.copy(), hdus.fileinfo(1)["datLoc"]
+    table = open_map(raw).tiles
+    assert table is not None
+    columns: dict[str, tuple[str, NDArray[Any]]] = {}
+    for i, name in enumerate(table.rows.dtype.names or (), start=1):
+        form = header[f"TFORM{i}"]
+        is_wide = widened and "P" in form
+        columns[name] = (
+            (form.replace("P", "Q"), table.rows[name].astype(">i8")) if is_wide else (form, table.rows[name])
+        )
+    columns |= added
+    rows = np.empty(len(table.rows), [(name, v.dtype, v.shape[1:]) for name, (_, v) in columns.items()])
+    header["NAXIS1"], header["TFIELDS"] = rows.itemsize, len(columns)
+    for i, (name, (form, values)) in enumerate(columns.items(), start=1):
+        header[f"TTYPE{i}"], header[f"TFORM{i}"], rows[name] = name, form, values
+    for key in ("CHECKSUM", "DATASUM"):
+        del header[key]
+    data = rows.tobytes() + bytes(table.heap)
+    primary = raw[: raw.index(b"XTENSION")]
+    assert start > len(primary)
+    return primary + header.tostring().encode() + data.ljust(-(-len(data) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
+
+
+WHOLE = (slice(0, 40), slice(0, 40))
+
+
+def test_blanks_of_each_tile_and_wide_descriptors_are_those_of_astropys_section() -> None:
+    raw = file_of(drawn_plane("float32", (40, 40), 1), "RICE_1", (10, 10), quantize_method=2, dither_seed=5)
+    table = open_map(raw).tiles
+    assert table is not None
+    # A blank that is there: the first stored pixel of each tile (the decoder without its dither).
+    bare = replace(table, rows=table.rows[["COMPRESSED_DATA"]])
+    blanks = np.array([bare.tile(number)[0, 0] for number in range(len(table.rows))], ">i4")
+    blanked = rebuilt(raw, {"ZBLANK": ("1J", blanks)})
+    assert assert_as_astropy(blanked, [WHOLE, (slice(3, 17), slice(8, 30))]).tiles is not None
+    (pixels,) = sections(blanked, [WHOLE])
+    assert np.isnan(pixels[::10, ::10]).all()
+    assert assert_as_astropy(rebuilt(raw, {}, widened=True), [WHOLE]).tiles is not None
+    kept = {"UNCOMPRESSED_DATA": ("1PE", np.zeros((16, 2), ">i4"))}
+    assert assert_as_astropy(rebuilt(raw, kept), [WHOLE]).tiles is None
+
+
+@pytest.mark.parametrize("how", ["RICE_1", "GZIP_2"])
+def test_floats_that_are_quantized_without_a_word_on_dither(how: str) -> None:
+    raw = file_of(drawn_plane("float32", (40, 40), 1), how, (10, 10), quantize_method=1, dither_seed=5)
+    raw = raw.replace(b"'SUBTRACTIVE_DITHER_1'", b"'NONE'                ")
+    raw = raw.replace(b"CHECKSUM=", b"NOSUM_1 =").replace(b"DATASUM =", b"NOSUM_2 =")
+    assert assert_as_astropy(raw, [WHOLE]).tiles is not None
 
 
 def test_one_tile_is_decoded_once_however_many_windows_lie_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
