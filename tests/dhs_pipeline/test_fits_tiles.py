@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from dhs_pipeline.fits_errors import MapError, Window
 from dhs_pipeline.fits_header import BLOCK_BYTES, plain_header
 from dhs_pipeline.fits_maps import OpenMap, open_map, read_windows
-from dhs_pipeline.fits_tiles import TileTable, _harmless_hcompress, _most_hcompress_bytes, read_tiles, tile_table
+from dhs_pipeline.fits_tiles import (
+    TileTable,
+    _harmless_hcompress,
+    _inflated,
+    _most_hcompress_bytes,
+    read_tiles,
+    tile_table,
+)
 
 CODECS = ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1", "NOCOMPRESS"]
 KNOWN = ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1")
@@ -350,13 +357,20 @@ def bomb(member: bytes) -> bytes:
 def test_a_damaged_tile_fails_the_windows_on_it(how: str, damage: Callable[[bytes], bytes], told: str) -> None:
     plane = drawn_plane("int16", SHAPE, 3)
     raw = file_of(plane, how, TILE)
+    assert_only_that_tile(with_tile(raw, damage), plane, told)
+
+
+def test_a_gzip_stream_is_inflated_no_further_than_a_tile_can_be() -> None:
+    stream = memoryview(gzip.compress(bytes(50_000_000)))
     tracemalloc.start()
     try:
-        assert_only_that_tile(with_tile(raw, damage), plane, told)
+        with pytest.raises(ValueError, match="more than 800 bytes"):
+            _inflated(stream, 800)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 120e6  # what the bomb is made of
+    assert peak_bytes < 1e6
+    assert _inflated(memoryview(gzip.compress(bytes(800))), 800) == bytes(800)
 
 
 @pytest.mark.parametrize(
