@@ -104,8 +104,10 @@ def _opened_plainly(raw: bytes) -> OpenMap | None:
     if table is None or any(table.values.get(key) != value for key, value in _PLAIN_TABLE.items()):
         return None
     values, start = table.values, table.data_start
-    sizes = [values.get(key) for key in ("NAXIS1", "NAXIS2", "PCOUNT")]
-    width, n_rows, heap_bytes = (size if type(size) is int and size >= 0 else len(raw) for size in sizes)
+    sizes = [size for key in ("NAXIS1", "NAXIS2", "PCOUNT") if type(size := values.get(key)) is int and size >= 0]
+    if len(sizes) != 3:
+        return None
+    width, n_rows, heap_bytes = sizes
     end = start + -(-(width * n_rows + heap_bytes) // BLOCK_BYTES) * BLOCK_BYTES
     if end > len(raw):
         return None
