@@ -1,8 +1,8 @@
 """Host cutouts out of one brick of coadd maps (DR10 "files" page: tile-compressed FITS, data in HDU 1).
 
 :func:`read_brick_cutouts` is what a Spark worker calls; there is no Spark in here. A brick's maps are read one
-after another, each once and whole. At most one decoded plane is held (52 MB for 3600x3600 float32), beside the
-bytes of its file (15 MB at most in DR10) and 0.29 MB of cutouts per host.
+after another, each file once and whole, and each tile below a cutout is decoded once. Held are the bytes of one file
+(15 MB at most in DR10), one decoded tile (40 kB for 100x100 float32) and 0.29 MB of cutouts per host.
 
 Every host gets a row, in the order given, with the first of these that applies:
 
@@ -34,14 +34,12 @@ from __future__ import annotations
 import math
 import posixpath
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
@@ -49,20 +47,13 @@ from dhs_gen.centroid import CentroidError, light_centroid
 from dhs_gen.status import Status
 from dhs_pipeline.config import Survey
 from dhs_pipeline.fetch.absent import why_absent
-from dhs_pipeline.fits_maps import FITS_ERRORS, MapError, OpenMap, opened, read_windows, told
+from dhs_pipeline.fits_errors import FITS_ERRORS, MapError, told
+from dhs_pipeline.fits_maps import OpenMap, open_map, read_windows
 from dhs_pipeline.schemas import CUTOUTS, table_from_rows
 from dhs_pipeline.storage import Location, StorageError
 
 CENTRAL_BOX_PIX = 9
 """Side of the box about the host's pixel for coverage and nexp."""
-
-MAX_SECTION_HOSTS = 150
-"""Up to this many hosts their tiles are decoded host by host, above it the whole plane once.
-
-Measured on a 3600x3600 brick of 13 maps with 100x100 tiles, one core: host by host takes 1.2/3.3/4.9/6.9 s for
-36/100/150/200 hosts, whole planes 5.5-7 s for any number. Map by map one host costs 2-3 ms and a plane 0.2 s (Rice)
-to 0.45 s (gzip), so the break-even lies between 90 (all Rice) and 190 hosts (this brick).
-"""
 
 _MAP_PRODUCTS = ("image", "invvar", "nexp", "psfsize")
 
@@ -226,13 +217,13 @@ def _read_maps(data: Location, brickname: str, cutouts: list[_Cutout], survey: S
     _check_present(maps, data)
     grid: _Grid | None = None
     for map_ in maps:
-        with _opened(map_) as found:
-            if grid is None:
-                grid = _grid(map_, found.hdu)
-                _place(cutouts, grid, survey)
-            else:
-                _check_grid(map_, found.hdu, grid)
-            _take(map_, found, [c for c in cutouts if c.failure is None], survey)
+        found = _opened(map_)
+        if grid is None:
+            grid = _grid(map_, found)
+            _place(cutouts, grid, survey)
+        else:
+            _check_grid(map_, found, grid)
+        _take(map_, found, [c for c in cutouts if c.failure is None], survey)
 
 
 def _needed_maps(data: Location, brickname: str, survey: Survey) -> list[_Map]:
@@ -272,8 +263,7 @@ def _listed(folder_uri: str) -> list[str]:
         return []
 
 
-@contextmanager
-def _opened(map_: _Map) -> Iterator[OpenMap]:
+def _opened(map_: _Map) -> OpenMap:
     """HDU 1 of a map, header parsed, pixels not yet decoded."""
     try:
         raw = map_.where.read_bytes()
@@ -284,8 +274,7 @@ def _opened(map_: _Map) -> Iterator[OpenMap]:
     except OSError as error:
         raise map_.unreadable(told(error)) from error
     try:
-        with opened(raw) as found:
-            yield found
+        return open_map(raw)
     except MapError as error:
         raise map_.unreadable(str(error)) from error
 
@@ -296,31 +285,31 @@ _REFERENCE_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
 _REFERENCE_TOLERANCE = 1e-6  # pixels and degrees: 0.004"
 
 
-def _grid(map_: _Map, hdu: fits.CompImageHDU) -> _Grid:
+def _grid(map_: _Map, found: OpenMap) -> _Grid:
     try:
+        header = found.image_header()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(hdu.header, naxis=2)
-        reference = {key: float(hdu.header[key]) for key in _REFERENCE_KEYS}
+            wcs = WCS(header, naxis=2)
+        reference = {key: float(header[key]) for key in _REFERENCE_KEYS}
     except FITS_ERRORS as error:
         raise map_.unreadable(f"no usable WCS: {told(error)}") from error
     if not wcs.has_celestial:
         raise map_.unreadable(f"no celestial WCS, axes {list(wcs.wcs.ctype)}")
-    rows, columns = hdu.shape
-    return _Grid((int(rows), int(columns)), wcs, reference)
+    return _Grid(found.shape, wcs, reference)
 
 
-def _check_grid(map_: _Map, hdu: fits.CompImageHDU, grid: _Grid) -> None:
+def _check_grid(map_: _Map, found: OpenMap, grid: _Grid) -> None:
     """Same shape, and where the header gives a sky position the same one, as the brick's first image."""
-    if tuple(hdu.shape) != grid.shape:
-        raise map_.unreadable(f"shape {tuple(hdu.shape)}, the brick's first image has {grid.shape}")
+    if found.shape != grid.shape:
+        raise map_.unreadable(f"shape {found.shape}, the brick's first image has {grid.shape}")
     for key, expected in grid.reference.items():
         try:
-            differs = key in hdu.header and not abs(float(hdu.header[key]) - expected) <= _REFERENCE_TOLERANCE
+            differs = key in found.values and not abs(float(found.values[key]) - expected) <= _REFERENCE_TOLERANCE
         except FITS_ERRORS as error:
             raise map_.unreadable(f"{key} is unreadable: {told(error)}") from error
         if differs:
-            raise map_.unreadable(f"{key} = {hdu.header[key]}, the brick's first image has {expected}")
+            raise map_.unreadable(f"{key} = {found.values[key]}, the brick's first image has {expected}")
 
 
 def _place(cutouts: Sequence[_Cutout], grid: _Grid, survey: Survey) -> None:
@@ -361,11 +350,11 @@ def _take(map_: _Map, found: OpenMap, cutouts: Sequence[_Cutout], survey: Survey
     offset_pix = (survey.cutout_size_pix - size_pix) // 2
     dtype = _DTYPE.get(map_.product, np.float32)
     windows = [cutout.window(offset_pix, size_pix) for cutout in cutouts]
-    for cutout, pixels in zip(cutouts, read_windows(found, windows, MAX_SECTION_HOSTS), strict=True):
+    for cutout, pixels in zip(cutouts, read_windows(found, windows), strict=True):
         if isinstance(pixels, MapError):
             cutout.failure = map_.unreadable(str(pixels))
         else:
-            cutout.planes[map_.key] = np.array(pixels, dtype=dtype, order="C")
+            cutout.planes[map_.key] = np.asarray(pixels, dtype=dtype, order="C")
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
 """Tile-compressed FITS maps held in memory: their header checked before anything is allocated, windows of pixels out.
 
+Maps of the survey's kind, plainly written, are read by :mod:`dhs_pipeline.fits_header` and
+:mod:`dhs_pipeline.fits_tiles`. Whatever these do not know, and every damaged header, is astropy's: what it reads is
+read with its sections, window by window, and what it refuses is told in its words.
+
 Rice tiles carry no check of their own: flipped bytes in one decode to wrong pixels in about half the cases. Only
 a file with CHECKSUM or DATASUM in HDU 1 is safe from that, so these are verified where they are present.
 
-HCOMPRESS_1 tiles (nexp and maskbits of the survey) name their own size, and a damaged one makes astropy (8.0.2) write
-past its buffer, which can end the process. Maps of that kind without a verified sum are decoded in a forked child;
-its death by such a signal is a fault of the file. Death by SIGKILL is not (the machine ran out of memory), nor is
-MemoryError: both are raised, so that the task is tried again.
+A damaged HCOMPRESS_1 tile (nexp and maskbits of the survey) can make astropy (8.0.2) read and write past its buffers,
+which can end the process. :mod:`dhs_pipeline.fits_tiles` gives astropy's decoder only streams on which it cannot.
+Other maps of that kind that have no verified sum are decoded in a forked child; its death by such a signal is a fault
+of the file. Death by SIGKILL is not (the machine ran out of memory), nor is MemoryError: both are raised, so that the
+task is tried again.
 """
 
 from __future__ import annotations
@@ -20,22 +25,22 @@ import re
 import resource
 import select
 import signal
-import struct
 import time
 import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.hdu.compressed._compression import CfitsioException
-from astropy.io.fits.verify import VerifyError, VerifyWarning
+from astropy.io.fits.verify import VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
+
+from dhs_pipeline.fits_errors import FITS_ERRORS, MapError, Window, told, undecodable
+from dhs_pipeline.fits_header import BLOCK_BYTES, plain_header
+from dhs_pipeline.fits_tiles import TileTable, read_tiles, tile_table
 
 MAX_SIDE_PIX = 20_000
 """Longest side of a map or a tile; bricks have 3,600 px. A plane of this size takes 1.6 GB."""
@@ -43,34 +48,11 @@ MAX_SIDE_PIX = 20_000
 CHILD_SECONDS = 120.0
 """Longest time for one map in a child; it takes 0.3 s."""
 
-# What astropy raises on damaged files, found by damaging some: OSError (not FITS, empty, header without END, gzip
-# CRC), IndexError (no HDU 1), KeyError, TypeError, ValueError and VerifyError (damaged header cards, tile table or
-# a heap that ends early), AssertionError (column names), CfitsioException (Rice, HCOMPRESS), zlib.error (gzip).
-FITS_ERRORS = (
-    OSError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    VerifyError,
-    CfitsioException,
-)
+# What HDU 1 must say to be read without astropy: a table (FITS standard 4.0, 7.3.1) that holds a plane (10.1.1).
+_PLAIN_TABLE = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "GCOUNT": 1, "ZIMAGE": True, "ZNAXIS": 2}
 
 # Signals by which a process ends that wrote or read where it must not.
 _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-
-Window: TypeAlias = tuple[slice, slice]
-"""Rows and columns."""
-
-
-class MapError(Exception):
-    """A map that is not the FITS file it should be; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -79,33 +61,84 @@ class OpenMap:
 
     Parameters
     ----------
+    raw
+        The file.
+    shape
+        Rows and columns.
+    values
+        Of the header's keywords.
+    tiles
+        None if astropy must read them.
     needs_child
         Whether decoding it can end the process.
     """
 
-    hdu: fits.CompImageHDU
+    raw: bytes
+    shape: tuple[int, int]
+    values: Mapping[str, Any]
+    tiles: TileTable | None
     needs_child: bool
 
+    def image_header(self) -> fits.Header:
+        """The header as of an image that is not compressed. Raises one of FITS_ERRORS."""
+        with _astropy(self.raw) as hdus:
+            return hdus[1].header
 
-@contextmanager
-def opened(raw: bytes) -> Iterator[OpenMap]:
-    """Parse a file; its pixels can be read while the context lasts.
+
+def open_map(raw: bytes) -> OpenMap:
+    """Parse a file.
 
     Raises
     ------
     MapError
         If HDU 1 is no compressed image of a sane size, the file is truncated, or a checksum is wrong.
     """
+    return _opened_plainly(raw) or _opened_by_astropy(raw)
+
+
+def _opened_plainly(raw: bytes) -> OpenMap | None:
+    primary = plain_header(raw, 0)
+    if primary is None or primary.values.get("SIMPLE") is not True or primary.values.get("NAXIS") != 0:
+        return None
+    table = plain_header(raw, primary.data_start)
+    if table is None or any(table.values.get(key) != value for key, value in _PLAIN_TABLE.items()):
+        return None
+    values, start = table.values, table.data_start
+    sizes = [size for key in ("NAXIS1", "NAXIS2", "PCOUNT") if type(size := values.get(key)) is int and size >= 0]
+    if len(sizes) != 3:
+        return None
+    width, n_rows, heap_bytes = sizes
+    end = start + -(-(width * n_rows + heap_bytes) // BLOCK_BYTES) * BLOCK_BYTES
+    if end > len(raw):
+        return None
+    data = memoryview(raw)[start:end]
+    try:
+        _check_layout(values)
+    except MapError:
+        return None  # in astropy's words
+    tiles = tile_table(values, data)
+    if tiles is None:
+        return None
+    _check_sums(raw[primary.data_start : start], data)
+    return OpenMap(raw, tiles.shape, values, tiles, needs_child=False)
+
+
+@contextmanager
+def _astropy(raw: bytes) -> Iterator[fits.HDUList]:
+    """The file as astropy opens it; truncation and unreadable cards become errors of whoever asks for them."""
     with warnings.catch_warnings():
-        # Truncation and unreadable cards become errors here or in the reader.
         warnings.simplefilter("ignore", AstropyUserWarning)
         warnings.simplefilter("ignore", VerifyWarning)
-        try:
-            hdus = fits.open(io.BytesIO(raw), memmap=False)
-        except FITS_ERRORS as error:
-            raise MapError(f"{len(raw)} bytes, {told(error)}") from error
-        with hdus:
-            yield _checked(hdus, raw)
+        with fits.open(io.BytesIO(raw), memmap=False) as hdus:
+            yield hdus
+
+
+def _opened_by_astropy(raw: bytes) -> OpenMap:
+    try:
+        with _astropy(raw) as hdus:
+            return _checked(hdus, raw)
+    except FITS_ERRORS as error:
+        raise MapError(f"{len(raw)} bytes, {told(error)}") from error
 
 
 def _checked(hdus: fits.HDUList, raw: bytes) -> OpenMap:
@@ -122,20 +155,28 @@ def _checked(hdus: fits.HDUList, raw: bytes) -> OpenMap:
     if len(raw) < end:
         raise MapError(f"truncated: {len(raw)} bytes, the header of HDU 1 promises {end}")
     header = raw[start:data_start]
-    compression = _check_layout(header)
+    compression = _check_layout(_cards(header))
     has_sum = _check_sums(header, memoryview(raw)[data_start:end])
-    return OpenMap(hdu, needs_child=compression.startswith("HCOMPRESS") and not has_sum)
+    rows, columns = (int(side) for side in hdu.shape)
+    needs_child = compression.startswith("HCOMPRESS") and not has_sum
+    return OpenMap(raw, (rows, columns), hdu.header, None, needs_child)
 
 
-def _check_layout(header: bytes) -> str:
+def _cards(header: bytes) -> fits.Header:
+    try:
+        return fits.Header.fromstring(header)
+    except FITS_ERRORS as error:
+        raise MapError(f"no readable layout of tiles in HDU 1: {told(error)}") from error
+
+
+def _check_layout(values: Mapping[str, Any]) -> str:
     """Sizes within bounds and in agreement with each other (FITS standard 4.0, 10.1); returns ZCMPTYPE.
 
-    Astropy allocates what these numbers say.
+    The decoders allocate what these numbers say.
     """
     try:
-        cards = fits.Header.fromstring(header)
-        sides, tile = ([int(cards[f"{key}{axis}"]) for axis in (1, 2)] for key in ("ZNAXIS", "ZTILE"))
-        n_tiles, compression = int(cards["NAXIS2"]), str(cards["ZCMPTYPE"])
+        sides, tile = ([int(values[f"{key}{axis}"]) for axis in (1, 2)] for key in ("ZNAXIS", "ZTILE"))
+        n_tiles, compression = int(values["NAXIS2"]), str(values["ZCMPTYPE"])
     except FITS_ERRORS as error:
         raise MapError(f"no readable layout of tiles in HDU 1: {told(error)}") from error
     described = f"{sides[0]}x{sides[1]} in tiles of {tile[0]}x{tile[1]}"
@@ -172,13 +213,8 @@ def _ones_sum(*blocks: bytes | memoryview) -> int:
 # --- pixels -------------------------------------------------------------------------------------------------------
 
 
-def read_windows(map_: OpenMap, windows: Sequence[Window], max_sections: int) -> list[NDArray[Any] | MapError]:
+def read_windows(map_: OpenMap, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
     """The pixels of each window, or why its tiles cannot be decoded.
-
-    Parameters
-    ----------
-    max_sections
-        Up to this many windows are decoded one by one, more from the whole plane.
 
     Raises
     ------
@@ -187,95 +223,28 @@ def read_windows(map_: OpenMap, windows: Sequence[Window], max_sections: int) ->
     ChildProcessError
         If the child was killed from outside or does not end.
     """
+    if map_.tiles is not None:
+        return read_tiles(map_.tiles, windows)
     if not map_.needs_child or not windows:
-        return _decode(map_.hdu, windows, max_sections)
-    return _decode_in_child(map_.hdu, windows, max_sections)
+        return _sections(map_.raw, windows)
+    return _sections_in_child(map_.raw, windows)
 
 
-def _decode(hdu: fits.CompImageHDU, windows: Sequence[Window], max_sections: int) -> list[NDArray[Any] | MapError]:
+def _sections(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
+    """As :func:`read_tiles`, by astropy."""
     try:
-        section = fits.CompImageSection(_Remembering(hdu))
+        with _astropy(raw) as hdus:
+            section = hdus[1].section
+            return [_section(section, window) for window in windows]
     except FITS_ERRORS as error:
-        return [_undecodable(window, told(error)) for window in windows]
-    plane = _whole_plane(section) if len(windows) > max_sections else None
-    return [_decode_one(section, plane, window) for window in windows]
+        return [undecodable(window, told(error)) for window in windows]
 
 
-def _decode_one(section: fits.CompImageSection, plane: NDArray[Any] | None, window: Window) -> NDArray[Any] | MapError:
+def _section(section: fits.CompImageSection, window: Window) -> NDArray[Any] | MapError:
     try:
-        return np.array(section[window] if plane is None else plane[window])
+        return np.array(section[window])
     except FITS_ERRORS as error:
-        return _undecodable(window, told(error))
-
-
-def _undecodable(window: Window, found: str) -> MapError:
-    rows, columns = window
-    at = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1}"
-    return MapError(f"tiles of {at} cannot be decoded: {found}")
-
-
-def _whole_plane(section: fits.CompImageSection) -> NDArray[Any] | None:
-    """The decoded map; None if some tile of it cannot be decoded.
-
-    Each window is then read on its own, so that the outcome does not depend on how many there are.
-    """
-    try:
-        return section[...]
-    except FITS_ERRORS:
-        return None
-
-
-class _Remembering:
-    """An HDU as its section sees it, whose headers are read once.
-
-    Astropy's section asks a header for 65 values per window and three per tile, and parses the card each time: two
-    thirds of what 4b took.
-    """
-
-    def __init__(self, hdu: fits.CompImageHDU) -> None:
-        self._hdu = hdu
-        self.header = _RememberingHeader(hdu.header)
-        self._bintable = _RememberingTable(hdu._bintable)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hdu, name)
-
-
-class _RememberingTable:
-    def __init__(self, table: fits.BinTableHDU) -> None:
-        self._table = table
-        self.header = _RememberingHeader(table.header)
-
-    @cached_property
-    def _theap(self) -> int:
-        return self._table._theap
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._table, name)
-
-
-class _RememberingHeader:
-    """Values of a header, each read from its card once. One that cannot be read fails each time, and only then."""
-
-    def __init__(self, header: fits.Header) -> None:
-        self._header = header
-        self._values: dict[str, Any] = {}
-        self._there: dict[str, bool] = {}
-
-    def __contains__(self, key: str) -> bool:
-        if key not in self._there:
-            self._there[key] = key in self._header
-        return self._there[key]
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._values:
-            self._values[key] = self._header[key]
-        return self._values[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            return default
-        return self[key]
+        return undecodable(window, told(error))
 
 
 # --- the child ----------------------------------------------------------------------------------------------------
@@ -285,27 +254,26 @@ class _DiedError(Exception):
     """The child ended by a signal that tells of a fault."""
 
 
-def _decode_in_child(
-    hdu: fits.CompImageHDU, windows: Sequence[Window], max_sections: int
-) -> list[NDArray[Any] | MapError]:
-    """As :func:`_decode`, in a forked child; where that dies, once more in a child for each window.
+def _sections_in_child(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
+    """As :func:`_sections`, in a forked child; where that dies, each half in a child of its own, down to one window.
 
-    So hosts on other tiles go on.
+    So windows on other tiles go on.
     """
     try:
-        return _ask_child(hdu, windows, max_sections)
+        return _ask_child(raw, windows)
     except _DiedError as death:
         if len(windows) == 1:
-            return [_undecodable(windows[0], f"decoding them ends the process ({death})")]
-    return [_decode_in_child(hdu, [window], 1)[0] for window in windows]
+            return [undecodable(windows[0], f"decoding them ends the process ({death})")]
+    half = len(windows) // 2
+    return _sections_in_child(raw, windows[:half]) + _sections_in_child(raw, windows[half:])
 
 
-def _ask_child(hdu: fits.CompImageHDU, windows: Sequence[Window], max_sections: int) -> list[NDArray[Any] | MapError]:
+def _ask_child(raw: bytes, windows: Sequence[Window]) -> list[NDArray[Any] | MapError]:
     """Fork, decode there, and take the result from a pipe."""
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
-        _be_the_child(into, hdu, windows, max_sections)
+        _be_the_child(into, raw, windows)
     os.close(into)
     try:
         answer = _read_until(out, time.monotonic() + CHILD_SECONDS)
@@ -326,13 +294,13 @@ def _ask_child(hdu: fits.CompImageHDU, windows: Sequence[Window], max_sections: 
     return found
 
 
-def _be_the_child(into: int, hdu: fits.CompImageHDU, windows: Sequence[Window], max_sections: int) -> NoReturn:
+def _be_the_child(into: int, raw: bytes, windows: Sequence[Window]) -> NoReturn:
     """Only decodes and answers: no exit handlers, no buffers of the parent's are written twice, no core file."""
     try:
         faulthandler.disable()  # its report would say that the worker has crashed
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
-            answer: object = _decode(hdu, windows, max_sections)
+            answer: object = _sections(raw, windows)
         except Exception as error:  # noqa: BLE001 - raised in the parent
             answer = error
         with os.fdopen(into, "wb") as pipe:
@@ -352,9 +320,3 @@ def _read_until(pipe: int, deadline_s: float) -> bytes:
         if not chunk:
             return b"".join(chunks)
         chunks.append(chunk)
-
-
-def told(error: BaseException) -> str:
-    """An exception on one line, without the path that OSError repeats."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{type(error).__name__}: {' '.join(text.split())}"[:300]

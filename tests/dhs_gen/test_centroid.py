@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dhs_gen.centroid import CentroidError, light_centroid
+from dhs_gen.centroid import CentroidError, _median, light_centroid
 
 SIZE_PIX = 101
 PIXSCALE_ARCSEC = 0.262
@@ -158,3 +158,14 @@ def test_what_it_refuses(image: NDArray[np.float32], mask: NDArray[np.bool_], x:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         light_centroid(sky(), NO_MASK[1:], 50, 50, SIGMA_PIX, MAX_SHIFT_PIX)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 101, 300, 512, 5000, 8191])
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_median_is_numpys(size: int, is_tied: bool) -> None:
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        values = rng.integers(0, 3, size).astype(np.float64) if is_tied else rng.normal(0, 1, size)
+        before = values.copy()
+        assert _median(values) == np.median(values)
+        assert np.array_equal(values, before)

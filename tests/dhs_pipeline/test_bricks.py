@@ -17,7 +17,7 @@ from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dhs_pipeline import bricks
+from dhs_pipeline import bricks, fits_maps
 from dhs_pipeline.bricks import HostPosition, cutout_table, read_brick_cutouts
 from dhs_pipeline.config import Survey, load_section
 from dhs_pipeline.schemas import CUTOUTS, table_from_rows
@@ -197,10 +197,10 @@ def test_right_ascension_increases_to_lower_columns(root: Path, survey: Survey) 
     assert north_row["corner_y_pix"] > base["corner_y_pix"]
 
 
-def test_sections_and_whole_planes_give_the_same(
+def test_maps_that_only_astropy_knows_give_the_same(
     good_root: Path, good_rows: list[Row], survey: Survey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bricks, "MAX_SECTION_HOSTS", 0)
+    monkeypatch.setattr(fits_maps, "_opened_plainly", lambda raw: None)
     assert all(same(row, good) for row, good in zip(read(good_root, survey), good_rows, strict=True))
 
 
@@ -387,19 +387,21 @@ def damage_tile(where: Path, row: int, column: int) -> None:
     where.write_bytes(raw)
 
 
-@pytest.mark.parametrize("max_section_hosts", [100, 0])
 @pytest.mark.parametrize("key", ["invvar-z", "maskbits"])
-def test_damaged_tile_fails_only_the_host_on_it(
-    root: Path,
-    survey: Survey,
-    good_rows: list[Row],
-    monkeypatch: pytest.MonkeyPatch,
-    key: str,
-    max_section_hosts: int,
-) -> None:
-    monkeypatch.setattr(bricks, "MAX_SECTION_HOSTS", max_section_hosts)
+def test_damaged_tile_fails_only_the_host_on_it(root: Path, survey: Survey, good_rows: list[Row], key: str) -> None:
     damage_tile(path_of(root, key), row=0, column=3)
     assert_only(read(root, survey), good_rows, "b", "FILE_UNREADABLE", key, "columns 250-350, rows 40-140")
+
+
+def test_the_first_of_two_damaged_maps_is_told(root: Path, survey: Survey, good_rows: list[Row]) -> None:
+    plane = make_planes()["nexp-g"]
+    hdu = fits.CompImageHDU(plane, tan_wcs().to_header(), compression_type="HCOMPRESS_1", tile_shape=(100, 100))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path_of(root, "nexp-g"), overwrite=True)
+    assert_only(read(root, survey), good_rows, "", "OK")
+    damage_tile(path_of(root, "nexp-g"), row=0, column=3)
+    damage_tile(path_of(root, "nexp-g"), row=0, column=2)
+    damage_tile(path_of(root, "psfsize-z"), row=0, column=3)
+    assert_only(read(root, survey), good_rows, "b", "FILE_UNREADABLE", "nexp-g", "columns 296-304, rows 86-94")
 
 
 # --- the hosts ------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import signal
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from dhs_pipeline import fits_maps
-from dhs_pipeline.fits_maps import MapError, OpenMap, opened, read_windows
+from dhs_pipeline.fits_errors import MapError, Window
+from dhs_pipeline.fits_maps import open_map, read_windows
 
 SHAPE = (380, 400)
 TILE_PIX = 100
@@ -49,7 +49,7 @@ def with_no_size(raw: bytes, number: int) -> bytes:
     return raw[: begin + 2] + bytes(end - begin - 2) + raw[end:]
 
 
-def window(row: int, column: int) -> fits_maps.Window:
+def window(row: int, column: int) -> Window:
     """Well inside the tile in this row and column of tiles."""
     y, x = row * TILE_PIX + 10, column * TILE_PIX + 10
     return slice(y, y + 80), slice(x, x + 80)
@@ -82,69 +82,103 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated(key: str, value: 
     damaged = set_card(raw, key, value)
     tracemalloc.start()
     try:
-        with pytest.raises(MapError, match=told), opened(damaged):
-            pass
+        with pytest.raises(MapError, match=told):
+            open_map(damaged)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak_bytes < 20e6
 
 
-@pytest.mark.parametrize("max_sections", [150, 1])
-def test_a_tile_that_ends_its_process_costs_its_own_window(max_sections: int) -> None:
+def with_card(raw: bytes, card: bytes) -> bytes:
+    """One more card at the end of the header of HDU 1, which has room for it."""
+    at = raw.index(b"END" + b" " * 77, 2880)
+    assert raw[at + 80 : at + 160] == b" " * 80
+    return raw[:at] + card.ljust(80) + raw[at : at + 80] + raw[at + 160 :]
+
+
+def as_astropys(raw: bytes) -> bytes:
+    """A map that is left to astropy."""
+    return with_card(raw, b"lower   = 1")
+
+
+def test_a_tile_that_ends_its_process_costs_its_own_windows() -> None:
     raw, plane = make_map()
-    windows = [window(0, 0), window(1, 2), window(3 - 1, 1)]
-    with opened(with_no_size(raw, 1 * 4 + 2)) as found:
-        assert found.needs_child
-        good, bad, also_good = read_windows(found, windows, max_sections)
+    found = open_map(as_astropys(with_no_size(raw, 1 * 4 + 2)))
+    assert found.needs_child
+    windows = [window(0, 0), window(1, 2), window(2, 1), (slice(150, 251), slice(220, 321)), window(2, 3)]
+    for i, (pixels, place) in enumerate(zip(read_windows(found, windows), windows, strict=True)):
+        if i in (1, 3):
+            rows, columns = place
+            told = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1} cannot be decoded"
+            assert str(pixels) == f"tiles of {told}: decoding them ends the process (SIGFPE)"
+        else:
+            assert isinstance(pixels, np.ndarray)
+            assert np.array_equal(pixels, plane[place])
+
+
+def test_such_a_tile_is_refused_in_this_process_before_it_is_decoded() -> None:
+    raw, plane = make_map()
+    windows = [window(0, 0), window(1, 2)]
+    found = open_map(with_no_size(raw, 1 * 4 + 2))
+    assert not found.needs_child
+    good, bad = read_windows(found, windows)
+    assert isinstance(good, np.ndarray)
+    assert np.array_equal(good, plane[windows[0]])
     assert isinstance(bad, MapError)
-    assert "columns 210-289, rows 110-189 cannot be decoded: decoding them ends the process (SIGFPE)" in str(bad)
-    for pixels, place in ((good, windows[0]), (also_good, windows[2])):
-        assert isinstance(pixels, np.ndarray)
-        assert np.array_equal(pixels, plane[place])
+    assert "HCOMPRESS stream of 0x0 pixels in a tile of 100x100" in str(bad)
 
 
-def test_random_damage_to_hcompress_never_ends_this_process() -> None:
+@pytest.mark.parametrize(("is_plain", "rounds"), [(True, 500), (False, 25)])
+def test_random_damage_to_hcompress_never_ends_this_process(is_plain: bool, rounds: int) -> None:
     raw, _ = make_map()
     rng = np.random.default_rng(7)
     begin, end = tile_span(raw, 5)
-    for _ in range(25):
+    for _ in range(rounds):
         damaged = bytearray(raw)
         cut = int(rng.integers(begin + 2, end))
         damaged[cut : cut + 40] = rng.bytes(40)
         damaged[begin + 2 + int(rng.integers(0, 20))] = int(rng.integers(0, 256))
-        with opened(bytes(damaged)) as found:
-            (result,) = read_windows(found, [window(1, 1)], 150)
+        found = open_map(bytes(damaged) if is_plain else as_astropys(bytes(damaged)))
+        assert found.needs_child != is_plain
+        (result,) = read_windows(found, [window(1, 1)])
         assert isinstance(result, MapError | np.ndarray)
 
 
 @pytest.mark.parametrize(
-    ("how", "checksum", "child"),
-    [("HCOMPRESS_1", False, True), ("HCOMPRESS_1", True, False), ("RICE_1", False, False), ("GZIP_2", False, False)],
+    ("how", "checksum", "is_plain", "child"),
+    [
+        ("HCOMPRESS_1", False, False, True),
+        ("HCOMPRESS_1", True, False, False),
+        ("HCOMPRESS_1", False, True, False),
+        ("RICE_1", False, False, False),
+        ("GZIP_2", False, False, False),
+    ],
 )
-def test_only_unverified_hcompress_needs_a_child(
-    how: str, checksum: bool, child: bool, monkeypatch: pytest.MonkeyPatch
+def test_only_unverified_hcompress_that_is_astropys_needs_a_child(
+    how: str, checksum: bool, is_plain: bool, child: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw, plane = make_map(how, checksum=checksum)
+    if not is_plain:
+        monkeypatch.setattr(fits_maps, "_opened_plainly", lambda raw: None)
     forks: list[int] = []
     fork = os.fork
     monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
-    with opened(raw) as found:
-        (pixels,) = read_windows(found, [window(1, 1)], 150)
+    pixels, _ = read_windows(open_map(raw), [window(1, 1), window(0, 0)])
     assert isinstance(pixels, np.ndarray)
     assert np.array_equal(pixels, plane[window(1, 1)])
     assert len(forks) == int(child)
 
 
 def decode_with(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    real, parent = fits_maps._decode, os.getpid()
+    real, parent = fits_maps._sections, os.getpid()
 
-    def decode(hdu: Any, windows: Sequence[fits_maps.Window], max_sections: int) -> Any:
+    def sections(raw: bytes, windows: Sequence[Window]) -> Any:
         if os.getpid() != parent:
             act()
-        return real(hdu, windows, max_sections)
+        return real(raw, windows)
 
-    monkeypatch.setattr(fits_maps, "_decode", decode)
+    monkeypatch.setattr(fits_maps, "_sections", sections)
 
 
 def no_memory() -> None:
@@ -153,14 +187,14 @@ def no_memory() -> None:
 
 def test_memory_that_runs_out_in_the_child_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     decode_with(monkeypatch, no_memory)
-    with opened(make_map()[0]) as found, pytest.raises(MemoryError, match="no more"):
-        read_windows(found, [window(0, 0)], 150)
+    with pytest.raises(MemoryError, match="no more"):
+        read_windows(open_map(as_astropys(make_map()[0])), [window(0, 0)])
 
 
 def test_a_child_killed_from_outside_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     decode_with(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    with opened(make_map()[0]) as found, pytest.raises(ChildProcessError, match="-9"):
-        read_windows(found, [window(0, 0)], 150)
+    with pytest.raises(ChildProcessError, match="-9"):
+        read_windows(open_map(as_astropys(make_map()[0])), [window(0, 0)])
 
 
 def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,55 +203,57 @@ def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     fork = os.fork
     monkeypatch.setattr(os, "fork", lambda: children.append(fork()) or children[-1])
     decode_with(monkeypatch, lambda: signal.pause())
-    with opened(make_map()[0]) as found, pytest.raises(ChildProcessError, match="did not end"):
-        read_windows(found, [window(0, 0)], 150)
+    with pytest.raises(ChildProcessError, match="did not end"):
+        read_windows(open_map(as_astropys(make_map()[0])), [window(0, 0)])
     with pytest.raises(ProcessLookupError):  # killed, and its ending taken note of
         os.kill(children[0], 0)
 
 
-def test_the_child_leaves_no_files_open(tmp_path: Path) -> None:
-    raw, _ = make_map()
+def test_the_child_leaves_no_files_open() -> None:
+    raw, plane = make_map()
+    found = open_map(as_astropys(raw))
     before = len(os.listdir("/proc/self/fd"))
-    with opened(raw) as found:
-        for _ in range(3):
-            read_windows(found, [window(0, 0)], 150)
-        in_process = read_windows(replace(found, needs_child=False), [window(0, 0)], 150)
-        assert np.array_equal(in_process[0], read_windows(OpenMap(found.hdu, True), [window(0, 0)], 150)[0])
+    for map_ in (found, found, replace(found, needs_child=False), open_map(raw)):
+        (pixels,) = read_windows(map_, [window(0, 0)])
+        assert np.array_equal(pixels, plane[window(0, 0)])
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize("how", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1"])
-@pytest.mark.parametrize("quantized", [True, False])
-def test_windows_are_astropys_own_sections(how: str, quantized: bool) -> None:
-    """Dithered floats with NaN, scaled integers; windows in one tile, across tiles, and at the ragged edge."""
-    rng = np.random.default_rng(3)
-    plane = rng.normal(0, 1, SHAPE).astype(np.float32) if quantized else rng.integers(0, 99, SHAPE).astype(np.uint16)
-    if quantized and how != "HCOMPRESS_1":
-        plane[20:23, 30:40] = np.nan
-    options: dict[str, Any] = {"quantize_level": 16, "quantize_method": 2, "dither_seed": 7} if quantized else {}
-    hdu = fits.CompImageHDU(plane, compression_type=how, tile_shape=(TILE_PIX, TILE_PIX), **options)
-    out = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(out)
-    windows = [window(0, 0), window(1, 2), (slice(70, 171), slice(150, 251)), (slice(300, 380), slice(320, 400))]
-    with fits.open(io.BytesIO(out.getvalue())) as hdus:
-        expected = [np.array(hdus[1].section[w]) for w in windows]
-    for max_sections in (150, 0):
-        with opened(out.getvalue()) as found:
-            for pixels, wanted in zip(read_windows(found, windows, max_sections), expected, strict=True):
-                assert isinstance(pixels, np.ndarray)
-                assert pixels.dtype == wanted.dtype
-                assert np.array_equal(pixels, wanted, equal_nan=quantized)
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("how", ["RICE_1", "GZIP_2", "HCOMPRESS_1"])
+def test_the_survey_s_kind_is_read_without_astropy_opening_it(
+    how: str, checksum: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, plane = make_map(how, checksum=checksum)
+    monkeypatch.setattr(fits, "open", None)
+    (pixels,) = read_windows(open_map(raw), [window(1, 1)])
+    assert isinstance(pixels, np.ndarray)
+    assert np.array_equal(pixels, plane[window(1, 1)])
 
 
-def test_a_map_asks_each_card_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw, _ = make_map("RICE_1")
-    asked = []
-    get = fits.Header.__getitem__
-    monkeypatch.setattr(fits.Header, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
-    counts = []
-    for n in (1, 12):
-        with opened(raw) as found:
-            asked.clear()
-            read_windows(found, [window(1, 1)] * n, 150)
-        counts.append(len(asked))
-    assert counts[1] == counts[0]
+@pytest.mark.parametrize("card", [b"lower   = 1", b"EXTNAME = 'TWICE'", b"A       = (1, 2)", b"BZERO   = 0.5"])
+@pytest.mark.parametrize("how", ["RICE_1", "HCOMPRESS_1"])
+def test_what_is_not_plain_is_astropys(how: str, card: bytes) -> None:
+    raw = with_card(make_map(how)[0], card)
+    found = open_map(raw)
+    assert found.tiles is None
+    assert found.needs_child == (how == "HCOMPRESS_1")
+    with fits.open(io.BytesIO(raw)) as hdus:
+        expected = np.array(hdus[1].section[window(1, 1)])
+    (pixels,) = read_windows(found, [window(1, 1)])
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.dtype == expected.dtype
+    assert np.array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("how", ["RICE_1", "GZIP_2"])
+def test_both_ways_say_the_same_of_a_damaged_tile(how: str) -> None:
+    raw, plane = make_map(how)
+    begin, end = tile_span(raw, 5)
+    damaged = open_map(raw[:begin] + b"\xff" * (end - begin) + raw[end:])
+    for map_ in (damaged, replace(damaged, tiles=None)):
+        bad, good = read_windows(map_, [window(1, 1), window(0, 0)])
+        assert isinstance(bad, MapError)
+        assert str(bad).startswith("tiles of columns 110-189, rows 110-189 cannot be decoded: ")
+        assert isinstance(good, np.ndarray)
+        assert np.array_equal(good, plane[window(0, 0)])
