@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import astropy
 import numpy as np
 from astropy.io.fits.hdu.base import BITPIX2DTYPE
 from astropy.io.fits.hdu.compressed._quantization import DITHER_METHODS, Quantize
@@ -32,6 +33,10 @@ from dhs_pipeline.fits_errors import FITS_ERRORS, MapError, Window, told, undeco
 
 MAX_DITHER_SEED = 10_000
 """Largest ZDITHER0 (FITS standard 4.0, 10.2.1)."""
+
+HCOMPRESS_EXAMINED = ("8.0.2",)
+"""Versions of astropy whose HCOMPRESS decoder was read and tried (docs/throughput.md), for ``_harmless_hcompress``.
+With another one such maps are left to astropy's section, in a forked child."""
 
 MAX_HCOMPRESS_PIX = 1 << 24
 """Largest HCOMPRESS tile; astropy counts its bytes, eight a pixel, in 32 bits."""
@@ -359,6 +364,8 @@ def _is_scaled(header: Mapping[str, Any]) -> bool:
 def _settings(header: Mapping[str, Any], compression: str) -> dict[str, int] | None:
     """What astropy's decoder is told; None for a compression, or a setting, that is not known here."""
     if compression not in _KNOWN_SETTINGS:
+        return None
+    if compression == "HCOMPRESS_1" and astropy.__version__ not in HCOMPRESS_EXAMINED:
         return None
     settings = _header_to_settings(header)
     known = _KNOWN_SETTINGS[compression].items()

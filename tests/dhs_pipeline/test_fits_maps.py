@@ -15,7 +15,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from dhs_pipeline import fits_maps
+from dhs_pipeline import fits_maps, fits_tiles
 from dhs_pipeline.fits_errors import MapError, Window
 from dhs_pipeline.fits_maps import open_map, read_windows
 
@@ -127,6 +127,19 @@ def test_such_a_tile_is_refused_in_this_process_before_it_is_decoded() -> None:
     assert np.array_equal(good, plane[windows[0]])
     assert isinstance(bad, MapError)
     assert "HCOMPRESS stream of 0x0 pixels in a tile of 100x100" in str(bad)
+
+
+def test_the_version_of_astropy_that_is_locked_was_examined_and_others_get_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw, plane = make_map()
+    assert not open_map(raw).needs_child, "look at its HCOMPRESS decoder before adding it to HCOMPRESS_EXAMINED"
+    monkeypatch.setattr(fits_tiles, "HCOMPRESS_EXAMINED", ("0.1",))
+    found = open_map(raw)
+    assert found.needs_child
+    (pixels,) = read_windows(found, [window(1, 1)])
+    assert isinstance(pixels, np.ndarray)
+    assert np.array_equal(pixels, plane[window(1, 1)])
 
 
 @pytest.mark.parametrize(("is_plain", "rounds"), [(True, 500), (False, 25)])
