@@ -69,7 +69,8 @@ def test_clean_pairs_pass_and_the_ideal_is_the_closed_formula() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_spot_that_is_no_arc_exceeds_the_ideal() -> None:
-    result = core_only(gate_data(replace(SAMPLE, positive=SAMPLE.positive + SPOT)), CONFIG)
+    sample = make_sample(480, 60, flux=0.1)  # 30 hosts see it in two of three samples
+    result = core_only(gate_data(replace(sample, positive=sample.positive + 2 * SPOT)), CONFIG)
     assert result.outcome is Outcome.FAIL
     assert "ideal observer" in result.message
     assert "S/N of the core below 2" in result.message
