@@ -15,6 +15,7 @@ from rendering_cases import KERNEL_SIZE_PIX, PIXSCALE_ARCSEC, configuration, def
 from dhs_gen.hybrid_sources.sampler import hybrid_source
 from dhs_gen.inject import InjectionSettings, Stamp, inject, stamp_window
 from dhs_gen.lensing.models import SieShear
+from dhs_gen.lensing.render import StampGrid, draw, lens_source
 from dhs_gen.lensing.templates import SourceTemplate
 from dhs_gen.stamps import decode_stamp_npz, read_stamp
 from dhs_gen.status import Status
@@ -175,6 +176,18 @@ def test_arc_is_centred_on_the_hosts_light() -> None:
     r2 = (columns - stamp.lens_xy_pix[0]) ** 2 + (rows - stamp.lens_xy_pix[1]) ** 2
     # The second moment of a ring of radius R is R², plus the widths of source and PSF.
     assert 1.3**2 < float((arc * r2).sum() / arc.sum()) * PIXSCALE_ARCSEC**2 < 1.3**2 + 1.0
+
+
+def test_each_band_has_its_own_psf() -> None:
+    """Three draws of the kernel that the band says it used, one at a time."""
+    stamp = injected()
+    grid = StampGrid(64, PIXSCALE_ARCSEC, KERNEL_SIZE_PIX)
+    source_xy_arcsec = (SOURCE.x_arcsec, SOURCE.y_arcsec)
+    lensed = lens_source(LENS, TEMPLATE, source_xy_arcsec, stamp.lens_xy_pix, grid, SETTINGS.accuracy)
+    for band, result in stamp.bands.items():
+        alone = draw(lensed, 0, result.psf.kernel) * result.unlensed_flux_nmgy
+        has_data = result.invvar > 0
+        np.testing.assert_allclose(result.arc[has_data], alone[has_data], atol=1e-6 * alone.max(), err_msg=band)
 
 
 def test_unlensed_source_lands_where_the_row_says() -> None:
