@@ -56,8 +56,8 @@ def _faint_noise(light, electrons_per_nmgy, limit, uniforms):  # type: ignore[no
     """
     noise, bright, n_bright = np.zeros(light.size), np.empty(light.size, np.int64), 0
     for i in range(light.size):
-        mean, u = max(light[i], 0.0) * electrons_per_nmgy, uniforms[i]
-        if mean >= limit:
+        mean, u = light[i] * electrons_per_nmgy if not light[i] <= 0.0 else 0.0, uniforms[i]
+        if not mean < limit:  # NaN too, which NumPy refuses
             bright[n_bright] = i
             n_bright += 1
             continue

@@ -95,3 +95,8 @@ def test_a_wrong_gain_is_an_error_with_its_value(gain: float) -> None:
         arc_shot_noise(np.ones(3), gain, np.random.default_rng(0))
     with pytest.raises(ValueError, match=message):
         add_arc_variance(np.ones(3, np.float32), np.ones(3), gain)
+
+
+def test_light_that_is_not_a_number_has_no_noise_made_up() -> None:
+    with pytest.raises(ValueError, match="lam"):
+        arc_shot_noise(np.array([0.1, np.nan]), 7000.0, np.random.default_rng(0))
